@@ -1,0 +1,1 @@
+"""The CNI specification as code: bytes and environment in, values out. Nothing here does I/O."""

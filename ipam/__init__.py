@@ -1,0 +1,1 @@
+"""File-backed address management: pure allocation plus a store that loses nothing."""
