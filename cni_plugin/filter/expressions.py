@@ -1,0 +1,155 @@
+"""nftables expressions as values, each with the text `nft` would show.
+
+A rule is a tuple of matches and one verdict. kernel.nft turns them into attributes.
+Source: linux/netfilter/nf_tables.h; the register layout is the kernel's (16 registers of 4 bytes).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ipam.values import IPNetwork
+
+REGISTER_BYTES = 4
+
+
+class Load(NamedTuple):
+    """Loads meta data or packet bytes into a register (counted in 4-byte registers)."""
+
+    source: str  # "meta" | "payload"
+    what: int  # NFT_META_* key, or NFT_PAYLOAD_* base
+    offset: int = 0  # bytes
+    length: int = 0  # bytes
+    register: int = 0
+
+
+class Mask(NamedTuple):
+    """Register 0 = register 0 AND mask."""
+
+    mask: bytes
+
+
+class Compare(NamedTuple):
+    """Register 0 equals (or not) these bytes."""
+
+    data: bytes
+    negate: bool = False
+
+
+class Lookup(NamedTuple):
+    """Registers from 0 on are (or are not) in a set; verdict: the map's verdict is taken."""
+
+    set: str
+    negate: bool = False
+    verdict: bool = False
+
+
+class Verdict(NamedTuple):
+    """accept, drop, return, or jump to a chain."""
+
+    kind: str
+    chain: str = ""
+
+
+class Masquerade(NamedTuple):
+    """Source NAT to the outgoing link's address; ports chosen fully at random, because two
+    flows that race for one port lose a packet each otherwise."""
+
+
+Expr = Load | Mask | Compare | Lookup | Verdict | Masquerade
+
+
+class Part(NamedTuple):
+    """A piece of a rule: its text and its expressions."""
+
+    text: str
+    exprs: tuple[Expr, ...]
+
+
+class Rule(NamedTuple):
+    """One rule of a chain."""
+
+    chain: str
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.parts)
+
+    @property
+    def exprs(self) -> tuple[Expr, ...]:
+        return tuple(expr for part in self.parts for expr in part.exprs)
+
+
+class Field(NamedTuple):
+    """A field of a packet that sets are keyed by."""
+
+    name: str  # as nft writes it
+    load: Load
+    size: int  # bytes in a set's key, padded to REGISTER_BYTES
+
+
+META_PROTOCOL, META_IIFNAME, META_NFPROTO, META_L4PROTO = 1, 6, 15, 16  # NFT_META_*
+LINK, NETWORK, TRANSPORT = 0, 1, 2  # NFT_PAYLOAD_*_HEADER
+
+IIFNAME = Field("iifname", Load("meta", META_IIFNAME), 16)
+ETHER_SOURCE = Field("ether saddr", Load("payload", LINK, 6, 6), 8)
+ETHER_TYPE = Field("ether type", Load("payload", LINK, 12, 2), 4)
+PROTOCOL = Field("meta protocol", Load("meta", META_PROTOCOL), 4)
+NFPROTO = Field("meta nfproto", Load("meta", META_NFPROTO), 4)
+L4PROTO = Field("meta l4proto", Load("meta", META_L4PROTO), 4)
+ARP_ETHER_SOURCE = Field("arp saddr ether", Load("payload", NETWORK, 8, 6), 8)  # RFC 826
+ARP_IP_SOURCE = Field("arp saddr ip", Load("payload", NETWORK, 14, 4), 4)
+IP_SOURCE = Field("ip saddr", Load("payload", NETWORK, 12, 4), 4)  # RFC 791
+IP_DESTINATION = Field("ip daddr", Load("payload", NETWORK, 16, 4), 4)
+IP6_SOURCE = Field("ip6 saddr", Load("payload", NETWORK, 8, 16), 16)  # RFC 8200
+IP6_DESTINATION = Field("ip6 daddr", Load("payload", NETWORK, 24, 16), 16)
+ICMP_TYPE = Field("icmpv6 type", Load("payload", TRANSPORT, 0, 1), 4)
+ND_TARGET = Field("icmpv6 taddr", Load("payload", TRANSPORT, 8, 16), 16)  # RFC 4861 section 4.4
+UDP_DESTINATION = Field("udp dport", Load("payload", TRANSPORT, 2, 2), 4)
+
+
+def equals(field: Field, data: bytes, shown: str) -> Part:
+    return Part(f"{field.name} {shown}", (field.load, Compare(data)))
+
+
+def within(field: Field, network: IPNetwork) -> Part:
+    """The field is an address of the network."""
+    mask = Mask(network.netmask.packed)
+    return Part(
+        f"{field.name} {network}", (field.load, mask, Compare(network.network_address.packed))
+    )
+
+
+def in_set(name: str, *fields: Field, negate: bool = False) -> Part:
+    """The fields, concatenated, are (not) an element of the set."""
+    word = "!= " if negate else ""
+    text = " . ".join(field.name for field in fields)
+    return Part(f"{text} {word}@{name}", (*_loads(fields), Lookup(name, negate=negate)))
+
+
+def verdict_map(name: str, *fields: Field) -> Part:
+    text = " . ".join(field.name for field in fields)
+    return Part(f"{text} vmap @{name}", (*_loads(fields), Lookup(name, verdict=True)))
+
+
+def verdict(kind: str, chain: str = "") -> Part:
+    return Part(f"{kind} {chain}".strip(), (Verdict(kind, chain),))
+
+
+def _loads(fields: tuple[Field, ...]) -> tuple[Load, ...]:
+    loads = []
+    register = 0
+    for field in fields:
+        loads.append(field.load._replace(register=register))
+        register += field.size // REGISTER_BYTES
+    return tuple(loads)
+
+
+MASQUERADE = Part("masquerade fully-random", (Masquerade(),))
+ACCEPT, DROP, RETURN = verdict("accept"), verdict("drop"), verdict("return")
+# With the family's own test, so that one header's offsets are never read from another's packet.
+INET_V4, INET_V6 = equals(NFPROTO, b"\x02", "ipv4"), equals(NFPROTO, b"\x0a", "ipv6")
+FRAME_V4, FRAME_V6 = equals(PROTOCOL, b"\x08\x00", "ip"), equals(PROTOCOL, b"\x86\xdd", "ip6")
+FRAME_ARP = equals(PROTOCOL, b"\x08\x06", "arp")
+ICMPV6, UDP = equals(L4PROTO, b"\x3a", "ipv6-icmp"), equals(L4PROTO, b"\x11", "udp")

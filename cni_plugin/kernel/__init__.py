@@ -1,0 +1,1 @@
+"""The only place that touches the kernel: namespaces, netlink, sysctl, nftables, iptables."""

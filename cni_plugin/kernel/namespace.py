@@ -1,0 +1,105 @@
+"""Network namespaces as descriptors: open, verify, enter and come back.
+
+setns(2) changes the calling thread only, and /proc/sys/net shows the caller's namespace, so the
+work in a pod is done between `enter` and its return, by one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fcntl import ioctl
+from typing import TypeVar
+
+from cni_plugin.cni.errors import CNIError, InvalidEnvironment, IoFailure
+
+CLONE_NEWNET = 0x40000000  # linux/sched.h
+NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+
+T = TypeVar("T")
+
+
+class InvalidNetns(InvalidEnvironment):
+    """CNI_NETNS is not a network namespace, or it is the node's own."""
+
+
+class NetnsGone(InvalidNetns):
+    """CNI_NETNS cannot be opened. On DEL that is fine: the kernel removed the pod's end."""
+
+
+def open_pod_netns(path: str) -> int:
+    """A descriptor of the namespace at path, verified; the caller closes it.
+
+    Raises NetnsGone when it cannot be opened and InvalidNetns when it is something else or the
+    namespace we are in: checked before anything is changed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NetnsGone(
+            f"CNI_NETNS {path!r} cannot be opened: {reason}",
+            "it must be the path of a network namespace, for example /var/run/netns/NAME",
+        ) from error
+    try:
+        _verify(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _verify(descriptor: int, path: str) -> None:
+    try:
+        kind = ioctl(descriptor, NS_GET_NSTYPE)
+    except OSError:
+        kind = 0
+    if kind != CLONE_NEWNET:
+        raise InvalidNetns(f"CNI_NETNS {path!r} is not a network namespace")
+    if os.path.samestat(os.fstat(descriptor), os.stat("/proc/thread-self/ns/net")):
+        raise InvalidNetns(
+            f"CNI_NETNS {path!r} is the namespace podwire runs in",
+            "it must be the pod's own; wiring it would change the node's network",
+        )
+
+
+def inode(descriptor: int) -> int:
+    """The namespace's identity while it lives (nsfs inode)."""
+    return os.fstat(descriptor).st_ino
+
+
+def _setns(descriptor: int) -> None:
+    """setns(2). os.setns is in Python 3.12 and newer; 3.11 needs ctypes."""
+    if hasattr(os, "setns"):
+        os.setns(descriptor, CLONE_NEWNET)
+        return
+    import ctypes  # noqa: PLC0415  7 ms cold, only where it is needed
+
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def inside(descriptor: int, work: Callable[[], T]) -> T:
+    """Runs work with this thread in the namespace and comes back, also when it raises."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            _setns(descriptor)
+        except OSError as error:
+            raise IoFailure(
+                f"cannot enter the pod's network namespace: {error.strerror}",
+                "podwire needs CAP_SYS_ADMIN in the namespace's user namespace (run it as root)",
+            ) from error
+        try:
+            return work()
+        finally:
+            _return_home(home)
+    finally:
+        os.close(home)
+
+
+def _return_home(home: int) -> None:
+    try:
+        _setns(home)
+    except OSError as error:  # this thread is in a pod: it must not do anything more
+        raise CNIError(f"cannot return to the node's network namespace: {error.strerror}") from error

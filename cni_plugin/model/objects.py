@@ -1,0 +1,156 @@
+"""The objects podwire wants or finds in the kernel.
+
+Two objects with the same `key` are the same thing, possibly in different shape. A None field is
+the kernel's choice: it is neither set nor compared. Links are named, never numbered: the executor
+resolves when it applies. `place` is HOST or POD: the node's namespace or the attachment's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ipam.values import IPAddress, IPInterface, IPNetwork
+
+HOST, POD = "host", "pod"
+
+# Ours in `ip route`: between 17 and 185 nobody has registered it in iproute2's rt_protos.
+ROUTE_PROTOCOL = 112
+MAIN_TABLE = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
+SCOPE_UNIVERSE, SCOPE_LINK = 0, 253  # RT_SCOPE_*, linux/rtnetlink.h
+
+
+class Bridge(NamedTuple):
+    """A host bridge. mac None: the kernel's. alias marks the ones podwire made."""
+
+    name: str
+    mtu: int | None = None  # bytes
+    vlan_filtering: bool | None = None
+    promisc: bool | None = None
+    alias: str | None = None
+    up: bool = True
+
+
+class Veth(NamedTuple):
+    """A veth pair: `name` in the host namespace, `peer` in the pod. master "" is: no bridge."""
+
+    name: str
+    peer: str | None = None
+    mac: str | None = None
+    peer_mac: str | None = None
+    mtu: int | None = None  # bytes, both ends
+    master: str | None = None
+    alias: str | None = None
+
+
+class Port(NamedTuple):
+    """A bridge port's switches."""
+
+    link: str
+    hairpin: bool
+    isolated: bool
+
+
+class PortVlan(NamedTuple):
+    """The VLAN a bridge port belongs to, untagged. default: it stays in VLAN 1 as well."""
+
+    link: str
+    vid: int
+    default: bool
+
+
+class Up(NamedTuple):
+    """A link that is administratively up."""
+
+    place: str
+    link: str
+
+
+class Addr(NamedTuple):
+    """An address on a link. dad: with duplicate address detection (IPv6 only)."""
+
+    place: str
+    link: str
+    address: IPInterface
+    dad: bool | None = None
+
+
+class Neigh(NamedTuple):
+    """A permanent neighbour entry: no ARP or ND is asked, none can be forged."""
+
+    place: str
+    link: str
+    address: IPAddress
+    mac: str
+
+
+class RouteTo(NamedTuple):
+    """A route. The kernel's identity of a route is table, destination and metric."""
+
+    place: str
+    dst: IPNetwork
+    table: int
+    priority: int  # metric; for IPv6 the kernel turns 0 into 1024, so we ask for 1024
+    link: str
+    gw: IPAddress | None = None
+    scope: int | None = None  # IPv4 only; IPv6 has none
+    mtu: int | None = None
+    advmss: int | None = None
+    onlink: bool | None = None
+
+
+class Sysctl(NamedTuple):
+    """A value below /proc/sys/net, e.g. ("ipv6", "conf", "eth0", "accept_ra"): "0"."""
+
+    place: str
+    path: tuple[str, ...]
+    value: str
+
+
+class Element(NamedTuple):
+    """One element of an nftables set or map of ours. key: one text a field of the set's type;
+    goto: the chain of a verdict map. owner is the host link's name, kept with the element."""
+
+    family: str  # inet | bridge
+    set: str
+    key: tuple[str, ...]
+    goto: str = ""
+    owner: str | None = None
+
+
+class Ruleset(NamedTuple):
+    """That a family's table, its sets and these chains with exactly these rules are there.
+
+    rules: (chain, comment) of every rule in order; a rule's comment is the digest of its text,
+    so the list tells whether the rules are the ones this version writes."""
+
+    family: str
+    rules: tuple[tuple[str, str], ...]
+
+
+class ForwardAccept(NamedTuple):
+    """Forwarding from and to a pod range accepted in iptables' filter table (policy DROP)."""
+
+    range: IPNetwork
+
+
+Obj = (
+    Bridge | Veth | Port | PortVlan | Up | Addr | Neigh | RouteTo | Sysctl | Element | Ruleset
+    | ForwardAccept
+)  # fmt: skip
+Key = tuple[object, ...]
+
+# How many leading fields are the identity.
+_IDENTITY: dict[type, int] = {
+    Bridge: 1, Veth: 1, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3, RouteTo: 4, Sysctl: 2,
+    Element: 3, Ruleset: 1, ForwardAccept: 1,
+}  # fmt: skip
+
+
+def key(obj: Obj) -> Key:
+    """The identity of an object: its type and its leading fields."""
+    return (type(obj).__name__, *obj[: _IDENTITY[type(obj)]])
+
+
+def satisfied(wanted: Obj, found: Obj) -> bool:
+    """Whether found is what is wanted; None in wanted accepts anything."""
+    return all(w is None or w == f for w, f in zip(wanted, found, strict=True))

@@ -1,0 +1,212 @@
+"""Difference between what is wanted and what is there, as steps that can be listed and undone.
+
+CHECK is "the difference is empty"; rollback is the applied steps, inverted; DEL is the
+difference to nothing. There is no other way here to check, undo or clean up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from cni_plugin.model.objects import (
+    Addr,
+    Bridge,
+    Element,
+    ForwardAccept,
+    Key,
+    Neigh,
+    Obj,
+    Port,
+    PortVlan,
+    RouteTo,
+    Ruleset,
+    Sysctl,
+    Up,
+    Veth,
+    key,
+    satisfied,
+)
+
+Found = Mapping[Key, Obj]
+
+# The order in which things are made; reversed when they are taken away. The guard's elements come
+# before the pod's link is up, so that no frame is ever unguarded; addresses come before the link is
+# up, so that the kernel announces them (arp_notify); routes need the link up.
+_ORDER: tuple[type, ...] = (
+    Ruleset, Bridge, Veth, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo, ForwardAccept,
+)  # fmt: skip
+_RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
+
+
+class Step(NamedTuple):
+    """One change. wanted None: remove found. found None: add wanted. Both: change one to the other."""
+
+    wanted: Obj | None
+    found: Obj | None
+
+    @property
+    def subject(self) -> Obj:
+        obj = self.wanted if self.wanted is not None else self.found
+        assert obj is not None  # noqa: S101  a step without both is not constructible by diff
+        return obj
+
+
+def diff(wanted: Iterable[Obj], found: Found) -> tuple[Step, ...]:
+    """Steps from found to wanted, in the order they are to be applied. Objects that are found
+    but not wanted are left alone: only `removal` takes things away."""
+    steps = [
+        Step(obj, found.get(key(obj)))
+        for obj in wanted
+        if key(obj) not in found or not satisfied(obj, found[key(obj)])
+    ]
+    return tuple(sorted(steps, key=lambda step: _RANK[type(step.subject)]))
+
+
+def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
+    """Steps that take away those of the objects that are found."""
+    steps = [Step(None, found[key(obj)]) for obj in objects if key(obj) in found]
+    return tuple(sorted(steps, key=lambda step: -_RANK[type(step.subject)]))
+
+
+def inverse(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """What undoes the applied steps: last first, added becomes removed, changed becomes restored."""
+    return tuple(Step(step.found, step.wanted) for step in reversed(steps))
+
+
+def differences(wanted: Iterable[Obj], found: Found) -> tuple[str, ...]:
+    """Each difference as one sentence with the wanted and the found value, for CHECK."""
+    lines = []
+    for step in diff(wanted, found):
+        line = describe_object(step.subject)
+        if step.found is None:
+            lines.append(f"missing: {line}")
+        else:
+            lines.append(f"{_named(step.subject)}: {_fields(step.subject, step.found)}")
+    return tuple(lines)
+
+
+def _named(obj: Obj) -> str:
+    return " ".join(str(part) for part in _words(key(obj)) if part)
+
+
+def _words(parts: Iterable[object]) -> Iterable[str]:
+    for part in parts:
+        if isinstance(part, tuple):
+            yield "/".join(str(inner) for inner in part)
+        else:
+            yield str(part)
+
+
+def _fields(wanted: Obj, found: Obj) -> str:
+    pairs = zip(type(wanted)._fields, wanted, found, strict=True)
+    unequal = [(name, w, f) for name, w, f in pairs if w is not None and w != f]
+    if isinstance(wanted, Ruleset):
+        return "the rules are not the ones podwire writes"
+    return ", ".join(f"{name} wanted {w}, found {f}" for name, w, f in unequal)
+
+
+def describe(step: Step) -> str:
+    """A step as the command a person would type."""
+    obj = step.subject
+    if step.wanted is None:
+        return describe_object(obj, "delete")
+    return describe_object(obj, "add" if step.found is None else "change")
+
+
+def describe_object(obj: Obj, verb: str = "add") -> str:
+    """An object as an `ip`, `bridge`, `sysctl` or `nft` line."""
+    return _DESCRIBE[type(obj)](obj, verb)
+
+
+def _in_place(place: str) -> str:
+    return "ip -n POD" if place == "pod" else "ip"
+
+
+def _bridge(obj: Bridge, verb: str) -> str:
+    words = [f"ip link {verb} {obj.name}"]
+    if verb != "delete":
+        words += [f"mtu {obj.mtu}"] if obj.mtu else []
+        words += ["up type bridge"]
+        words += [f"vlan_filtering {int(obj.vlan_filtering)}"] if obj.vlan_filtering else []
+        words += ["promisc on"] if obj.promisc else []
+    return " ".join(words)
+
+
+def _veth(obj: Veth, verb: str) -> str:
+    if verb == "delete":
+        return f"ip link delete {obj.name}"
+    words = [f"ip link {verb} {obj.name}"]
+    words += [f"address {obj.mac}"] if obj.mac else []
+    words += [f"mtu {obj.mtu}"] if obj.mtu else []
+    words += [f"master {obj.master}"] if obj.master else []
+    words += [f"type veth peer name {obj.peer} netns POD"]
+    words += [f"address {obj.peer_mac}"] if obj.peer_mac else []
+    return " ".join(words)
+
+
+def _port(obj: Port, _verb: str) -> str:
+    on = {True: "on", False: "off"}
+    return f"bridge link set dev {obj.link} hairpin {on[obj.hairpin]} isolated {on[obj.isolated]}"
+
+
+def _port_vlan(obj: PortVlan, verb: str) -> str:
+    keep = "" if obj.default else " (and no VLAN 1)"
+    return f"bridge vlan {verb} dev {obj.link} vid {obj.vid} pvid untagged{keep}"
+
+
+def _up(obj: Up, verb: str) -> str:
+    return f"{_in_place(obj.place)} link set {obj.link} {'down' if verb == 'delete' else 'up'}"
+
+
+def _addr(obj: Addr, verb: str) -> str:
+    nodad = " nodad" if obj.dad is False and obj.address.version == 6 else ""
+    return f"{_in_place(obj.place)} address {verb} {obj.address} dev {obj.link}{nodad}"
+
+
+def _neigh(obj: Neigh, verb: str) -> str:
+    return (
+        f"{_in_place(obj.place)} neighbour {verb} {obj.address} lladdr {obj.mac} dev {obj.link} nud permanent"
+    )
+
+
+def _route(obj: RouteTo, verb: str) -> str:
+    words = [f"{_in_place(obj.place)} route {verb} {obj.dst}"]
+    words += [f"via {obj.gw}"] if obj.gw else []
+    words += [f"dev {obj.link}"]
+    words += [f"table {obj.table}"] if obj.table != 254 else []
+    default_metric = 1024 if obj.dst.version == 6 else 0
+    words += [f"metric {obj.priority}"] if obj.priority != default_metric else []
+    words += ["scope link"] if obj.scope == 253 else []
+    words += ["onlink"] if obj.onlink else []
+    words += [f"mtu {obj.mtu}"] if obj.mtu else []
+    words += [f"advmss {obj.advmss}"] if obj.advmss else []
+    return " ".join(words)
+
+
+def _sysctl(obj: Sysctl, _verb: str) -> str:
+    where = "ip netns exec POD " if obj.place == "pod" else ""
+    return f"{where}sysctl -w net/{'/'.join(obj.path)}={obj.value}"
+
+
+def _element(obj: Element, verb: str) -> str:
+    goto = f" : goto {obj.goto}" if obj.goto else ""
+    return f"nft {verb} element {obj.family} podwire {obj.set} {{ {' . '.join(obj.key)}{goto} }}"
+
+
+def _ruleset(obj: Ruleset, verb: str) -> str:
+    chains = list(dict.fromkeys(chain for chain, _ in obj.rules))
+    return f"nft {verb} table {obj.family} podwire (chains {', '.join(chains)})"
+
+
+def _forward(obj: ForwardAccept, verb: str) -> str:
+    flag = "-D" if verb == "delete" else "-A"
+    tool = "ip6tables" if obj.range.version == 6 else "iptables"
+    return f"{tool} {flag} PODWIRE-FORWARD -s {obj.range} -j ACCEPT (and -d {obj.range})"
+
+
+_DESCRIBE = {
+    Bridge: _bridge, Veth: _veth, Port: _port, PortVlan: _port_vlan, Up: _up, Addr: _addr,
+    Neigh: _neigh, RouteTo: _route, Sysctl: _sysctl, Element: _element, Ruleset: _ruleset,
+    ForwardAccept: _forward,
+}  # fmt: skip
