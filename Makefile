@@ -1,0 +1,25 @@
+# podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
+.DEFAULT_GOAL := help
+.PHONY: help fmt lint test demo bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## pods on a node made of a network namespace: ADD, ping, CHECK, DEL, nothing left
+	@hack/setup.sh demo hack/demo.sh
+
+test: ## the whole suite; ARGS='-k bridge -x' is passed to pytest
+	@hack/setup.sh test .venv/bin/python -m pytest $(ARGS)
+
+lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one
+	@hack/setup.sh lint hack/lint.sh
+
+fmt: ## format, and repair what ruff can repair
+	@hack/setup.sh fmt hack/fmt.sh
+
+bench: ## ADD and DEL beside the reference plugins; BENCH_CASES='bridge ptp' SAMPLES=30
+	@hack/setup.sh bench .venv/bin/python hack/bench
+
+clean: ## remove what the targets made: .venv, build and the tools' caches
+	@rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find cni_plugin ipam tests hack -name __pycache__ -type d -prune -exec rm -rf {} +
