@@ -50,7 +50,7 @@ class Result(NamedTuple):
 
 
 class RuntimeConf(NamedTuple):
-    """What the runtime or the user asked for this one attachment: runtimeConfig, CNI_ARGS, args.cni.
+    """What was asked for this one attachment: runtimeConfig, args.cni, CNI_ARGS.
 
     Order of precedence, highest first: runtimeConfig (capabilities), args.cni, CNI_ARGS.
     """
