@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every check, also after one failed, so that one run tells everything. Status 1 if any failed.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 bin=.venv/bin
 failed=
 

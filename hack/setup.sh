@@ -84,6 +84,8 @@ system_packages() {
     [ "$target" = test ]
 }
 
+pip() { .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input "$@"; }
+
 usable_python() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
@@ -107,9 +109,9 @@ make_venv() {
     quietly venv "$python" -m venv .venv
     # setuptools in site-packages brings a .pth file that every start of Python executes, and
     # older pips write console scripts that import re: neither belongs in what we measure.
-    quietly pip-first $pip install --upgrade 'pip>=25.1'
-    quietly pip-setuptools $pip uninstall -y setuptools
-    quietly pip-build $pip install --target .venv/build-tools 'setuptools>=77'
+    quietly pip-first pip install --upgrade 'pip>=25.1'
+    quietly pip-setuptools pip uninstall -y setuptools
+    quietly pip-build pip install --target .venv/build-tools 'setuptools>=77'
 }
 
 content() { find "$@" -type f ! -name '*.py[co]' -print0 2>/dev/null | sort -z | xargs -0 sha256sum; }
@@ -123,16 +125,16 @@ install_product() {
     for path in cni_plugin ipam setup.cfg pyproject.toml README.md LICENSE; do
         if [ -e "$path" ]; then cp -R "$path" "$copy/"; fi
     done
-    quietly wheel env PYTHONPATH="$PWD/.venv/build-tools" \
-        $pip wheel --no-deps --no-build-isolation -w "$copy/out" "./$copy"
-    quietly install $pip install --no-deps --force-reinstall "$copy"/out/*.whl
+    PYTHONPATH="$PWD/.venv/build-tools" quietly wheel \
+        pip wheel --no-deps --no-build-isolation -w "$copy/out" "./$copy"
+    quietly install pip install --no-deps --force-reinstall "$copy"/out/*.whl
     rm -rf "$copy"
 }
 
 # dependencies EXTRA: what setup.cfg names, at the versions pip finds.
 dependencies() {
     say "installing Python packages ($1)"
-    quietly "pip-$1" $pip install --upgrade $(.venv/bin/python - "$1" <<'PYTHON'
+    .venv/bin/python - "$1" >build/requirements.txt <<'PYTHON'
 import configparser
 import sys
 
@@ -141,9 +143,9 @@ options.read("setup.cfg")
 listed = options["options"]["install_requires"]
 if sys.argv[1] == "dev":
     listed += "\n" + options["options.extras_require"]["dev"]
-print(*(line.replace(" ", "") for line in listed.splitlines() if line and line[0] != "#"))
+print(listed)
 PYTHON
-)
+    quietly "pip-$1" pip install --upgrade --requirement build/requirements.txt
 }
 
 stamp() { cat ".venv/stamp-$1" 2>/dev/null || true; }
@@ -170,7 +172,6 @@ bring_up_to_date() {
     fi
 }
 
-pip=".venv/bin/python -m pip --quiet --disable-pip-version-check --no-input"
 requirements=$(sha256sum <setup.cfg)
 mkdir -p build
 # The lock file is never removed: a second one of the same name would be another lock.
