@@ -18,7 +18,7 @@ fmt: ## format, and repair what ruff can repair
 	@hack/setup.sh fmt hack/fmt.sh
 
 bench: ## ADD and DEL beside the reference plugins; BENCH_CASES='bridge ptp' SAMPLES=30
-	@hack/setup.sh bench .venv/bin/python hack/bench
+	@hack/setup.sh bench hack/sandbox.sh .venv/bin/python hack/bench
 
 clean: ## remove what the targets made: .venv, build and the tools' caches
 	@rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,198 @@
+"""make bench: ADD and DEL of podwire beside the reference plugins, alternating in one run.
+
+Whole processes from outside, started by burst.c, each side on a node of its own. Answers are
+verified: a run in which anything fails or is left prints no table. A benchmark is no test: it
+never fails on a time. Writes build/bench.json.
+
+BENCH_CASES="bridge ptp"  which cases (default all: see cases.py)
+SAMPLES=30                sequential samples a verb and side, after a warm-up
+BENCH_OURS=FOLDER         podwire's executable is there (default: beside this Python)
+BENCH_NOISE=1             the reference beside itself: how far ratios of equals are from 1
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from cases import CASES, Case  # noqa: E402
+from sides import Batch, Side, WrongAnswer  # noqa: E402
+
+from tests.support.node import Pod, open_node  # noqa: E402
+
+REFERENCE = Path("/usr/lib/cni")
+WARM_UP = 3
+AT_ONCE = 16
+BURST = 32  # processes a burst: two full waves
+BURSTS = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of build/bench.json. ratio = ours_ms_p50 / peer_ms_p50."""
+
+    case: str
+    path: str
+    verb: str
+    concurrency: int
+    ours_ms_p50: float
+    ours_ms_p95: float
+    peer_ms_p50: float
+    peer_ms_p95: float
+    ratio: float
+    ours_per_s: float
+    peer_per_s: float
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that is not below `share` of all (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(0, -int(-share * len(ranked) // 1) - 1)]
+
+
+def row(case: str, path: str, verb: str, concurrency: int, pair: list[list[Batch]]) -> Row:
+    """The figures of one verb. pair: the batches of podwire and those of its peer."""
+    (ours, peer), (ours_per_s, peer_per_s) = (
+        [[ms for batch in side for ms in batch.each_ms] for side in pair],
+        [statistics.median(batch.per_s for batch in side) for side in pair],
+    )
+    middle = statistics.median(ours), statistics.median(peer)
+    return Row(
+        case, path, verb, concurrency,
+        *(round(x, 2) for x in (middle[0], percentile(ours, 0.95))),
+        *(round(x, 2) for x in (middle[1], percentile(peer, 0.95))),
+        round(middle[0] / middle[1], 2), round(ours_per_s, 1), round(peer_per_s, 1),
+    )  # fmt: skip
+
+
+def measure(
+    case: Case, path: str, sides: Sequence[Side], pods: Sequence[Sequence[Pod]], samples: int
+) -> Iterator[Row]:
+    """Sequential, then in bursts; each sample of one side is followed by one of the other."""
+    rounds = [(1, 1, WARM_UP, samples), (AT_ONCE, BURST, 0, BURSTS)]
+    for parallel, count, warm_up, repeats in rounds:
+        times: dict[str, list[list[Batch]]] = {"ADD": [[], []], "DEL": [[], []]}
+        for number in range(warm_up + repeats):
+            progress(f"{case.name}: {parallel} at a time, {number + 1}/{warm_up + repeats}")
+            # Every other round begins with the other side.
+            for which in (0, 1) if number % 2 == 0 else (1, 0):
+                chosen = pods[which][:count]
+                added = sides[which].add(chosen, parallel, len(case.families))
+                deleted = sides[which].delete(chosen, parallel)
+                if number >= warm_up:
+                    times["ADD"][which].append(added)
+                    times["DEL"][which].append(deleted)
+        for verb, pair in times.items():
+            yield row(case.name, path, verb, parallel, pair)
+
+
+@contextmanager
+def side(case: Case, which: str, driver: Path, executable: Path, *, peer: bool) -> Iterator[Side]:
+    """A side with a node and a working folder of its own."""
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podwire-bench-")))
+        node = stack.enter_context(open_node(which, REFERENCE))
+        made = Side(node, driver, work, executable, case.config(of_peer=peer))
+        stack.callback(made.close)
+        yield made
+
+
+def run_case(case: Case, driver: Path) -> list[Row]:
+    """All figures of one case by the direct path (cold Python, no agent)."""
+    noise = bool(os.environ.get("BENCH_NOISE"))
+    reference = REFERENCE / case.peer["type"]
+    folder = Path(os.environ.get("BENCH_OURS") or Path(sys.executable).parent)
+    executable = reference if noise else folder / "podwire"
+    with (
+        side(case, "ours", driver, executable, peer=noise) as ours,
+        side(case, "peer", driver, reference, peer=True) as peer,
+    ):
+        pods = [[one.node.pod() for _ in range(BURST)] for one in (ours, peer)]
+        return list(measure(case, "direct", (ours, peer), pods, samples=samples()))
+
+
+def samples() -> int:
+    """SAMPLES, at least one."""
+    return max(1, int(os.environ.get("SAMPLES") or 30))
+
+
+def progress(text: str) -> None:
+    """A line that is written over, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{text}")
+        sys.stderr.flush()
+
+
+def build_driver() -> Path:
+    """burst.c, compiled into build/."""
+    program = ROOT / "build" / "burst"
+    program.parent.mkdir(exist_ok=True)
+    source = Path(__file__).with_name("burst.c")
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["gcc", *flags, "-o", program, source], check=True)
+    return program
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The figures for people."""
+    yield (
+        f"{'case':<12} {'path':<7} {'verb':<4} {'at once':>7}  {'ours p50':>9} {'p95':>8}  "
+        f"{'peer p50':>9} {'p95':>8}  {'ratio':>6}  {'ours/s':>7} {'peer/s':>7}"
+    )
+    for x in rows:
+        yield (
+            f"{x.case:<12} {x.path:<7} {x.verb:<4} {x.concurrency:>7}  {x.ours_ms_p50:>9.1f} "
+            f"{x.ours_ms_p95:>8.1f}  {x.peer_ms_p50:>9.1f} {x.peer_ms_p95:>8.1f}  "
+            f"{x.ratio:>6.2f}  {x.ours_per_s:>7.1f} {x.peer_per_s:>7.1f}"
+        )
+
+
+def main() -> int:
+    """Measure the chosen cases; status 1 and no table when an answer was wrong."""
+    if "PODWIRE_SANDBOX" not in os.environ:
+        sys.exit("podwire: run it as `make bench`, inside hack/sandbox.sh")
+    names = os.environ.get("BENCH_CASES", "").replace(",", " ").split() or list(CASES)
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        sys.exit(f"podwire: no such case: {' '.join(unknown)}; there are: {' '.join(CASES)}")
+    started = time.monotonic()
+    load = os.getloadavg()[0]
+    driver = build_driver()
+    rows: list[Row] = []
+    try:
+        for name in names:
+            rows += run_case(CASES[name], driver)
+    except (WrongAnswer, AssertionError) as wrong:  # the node's observers assert
+        progress("")
+        print(f"podwire: no figures, for this went wrong: {wrong}", file=sys.stderr)
+        return 1
+    progress("")
+    print(*table(rows), sep="\n")
+    print(
+        f"\nms a process from outside; {samples()} samples one at a time, {BURST * BURSTS} at "
+        f"{AT_ONCE} at a time; peer: the reference plugin of the case with host-local\n"
+        f"{os.cpu_count()} cores, kernel {platform.release()}, load {load:.2f} before, "
+        f"{os.getloadavg()[0]:.2f} after, Python {platform.python_version()}, "
+        f"{time.monotonic() - started:.0f} s"
+    )
+    target = ROOT / "build" / "bench.json"
+    target.write_text(json.dumps([asdict(x) for x in rows], indent=2) + "\n")
+    print(f"written: {target.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

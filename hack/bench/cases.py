@@ -1,0 +1,49 @@
+"""What is measured: each case is podwire's config beside the reference's, doing the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+POD_RANGE = {4: "10.244.0.0/16", 6: "2001:db8:244::/64"}
+DEFAULT_ROUTE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """families: addresses that each ADD must answer with. peer: the reference's config, which
+    becomes podwire's by a new type and what `ours` adds."""
+
+    name: str
+    families: tuple[int, ...]
+    peer: Json
+    ours: Json
+
+    def config(self, *, of_peer: bool) -> Json:
+        """A runtime's stdin for ADD."""
+        head = {"cniVersion": "1.0.0", "name": f"bench-{self.name}"}
+        return {**head, **self.peer} if of_peer else {**head, **self.peer, **self.ours}
+
+
+def _host_local(families: tuple[int, ...]) -> Json:
+    return {
+        "type": "host-local",
+        "ranges": [[{"subnet": POD_RANGE[family]}] for family in families],
+        "routes": [{"dst": DEFAULT_ROUTE[family]} for family in families],
+    }
+
+
+def _bridge(name: str, *families: int) -> Case:
+    peer = {"type": "bridge", "bridge": "bench0", "isGateway": True, "ipam": _host_local(families)}
+    return Case(name, families, peer, {"type": "podwire", "mode": "bridge"})
+
+
+def _ptp(name: str, *families: int) -> Case:
+    peer = {"type": "ptp", "ipam": _host_local(families)}
+    return Case(name, families, peer, {"type": "podwire", "mode": "ptp"})
+
+
+CASES = {
+    case.name: case for case in (_bridge("bridge", 4), _ptp("ptp", 4), _bridge("bridge-dual", 4, 6))
+}

@@ -1,0 +1,106 @@
+"""One side of a comparison: a node, its pods, and the driver that starts the plugin there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.node import PLUGIN_PATH, Node, Pod
+
+LEASE_FOLDER = "/var/lib/cni"
+
+
+class WrongAnswer(Exception):
+    """A plugin failed, or left something: its times mean nothing."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Times of one batch: milliseconds a process, and processes a second over all."""
+
+    each_ms: tuple[float, ...]
+    per_s: float
+
+
+class Side:
+    """Runs ADD and DEL of one plugin on a node of its own and verifies each answer."""
+
+    def __init__(
+        self, node: Node, driver: Path, work: Path, executable: Path, config: dict[str, Any]
+    ) -> None:
+        self.node = node
+        self.label = f"{executable.name} ({config['name']})"
+        self._executable = executable
+        self._config = config
+        self._work = work
+        self._kept: set[str] | None = None
+        environment = {"PATH": PLUGIN_PATH, "CNI_PATH": f"{executable.parent}:{node.cni_bin}"}
+        self._driver = node.spawn(driver, stdin=-1, stdout=-1, env={**os.environ, **environment})
+
+    def close(self) -> None:
+        """End the driver."""
+        self._driver.communicate()
+
+    def add(self, pods: Sequence[Pod], parallel: int, families: int) -> Batch:
+        """ADD for each pod; WrongAnswer unless each result has an address a family and the
+        interface is in the pod."""
+        path = self._work / "add.json"
+        path.write_text(json.dumps(self._config))
+        batch = self._run("ADD", pods, parallel, [path] * len(pods))
+        for pod in pods:
+            result = json.loads(self._output(pod).read_text())
+            if len(result.get("ips", [])) != families:
+                raise WrongAnswer(f"{self.label} ADD: {families} addresses wanted: {result}")
+            conf = {**self._config, "prevResult": result}
+            self._work.joinpath(f"{pod.name}.conf").write_text(json.dumps(conf))
+        # One look at one pod: entering all of them would cost more than the measurement.
+        wanted = sorted(address["address"] for address in result["ips"])
+        found = sorted(pods[-1].addresses("eth0"))
+        if found != wanted:
+            raise WrongAnswer(f"{self.label} ADD: result {wanted}, in the pod {found}")
+        return batch
+
+    def delete(self, pods: Sequence[Pod], parallel: int) -> Batch:
+        """DEL with prevResult for each pod; WrongAnswer when a link or a lease is left."""
+        confs = [self._work / f"{pod.name}.conf" for pod in pods]
+        batch = self._run("DEL", pods, parallel, confs)
+        leases = [
+            path.name
+            for path in self.node.path(LEASE_FOLDER).rglob("*")
+            if path.is_file() and path.name[0].isdigit()
+        ]
+        links = self.node.links()
+        # What the first DEL leaves is the network's own (the bridge); after it nothing may come.
+        self._kept = links if self._kept is None else self._kept
+        veths = {name for name in links if "veth" in name} | (links - self._kept)
+        if leases or veths or pods[-1].links():
+            raise WrongAnswer(f"{self.label} DEL left {[*leases, *veths, *pods[-1].links()]}")
+        return batch
+
+    def _output(self, pod: Pod) -> Path:
+        return self._work / f"{pod.name}.out"
+
+    def _run(self, verb: str, pods: Sequence[Pod], parallel: int, configs: Sequence[Path]) -> Batch:
+        assert self._driver.stdin is not None
+        assert self._driver.stdout is not None
+        lines = [f"{parallel} {len(pods)}"]
+        for pod, config in zip(pods, configs, strict=True):
+            job = (
+                self._executable, verb, pod.container_id, pod.netns, "eth0",
+                config, self._output(pod),
+            )  # fmt: skip
+            lines.append("\t".join(map(str, job)))
+        self._driver.stdin.write("\n".join(lines) + "\n")
+        self._driver.stdin.flush()
+        answers = [self._driver.stdout.readline().split() for _ in pods]
+        for pod, answer in zip(pods, answers, strict=True):
+            if not answer or answer[0] != "0":
+                said = self._output(pod).read_text()
+                raise WrongAnswer(f"{self.label} {verb} exit {answer[:1]}: {said}")
+        times = [(int(start), int(end)) for _, start, end in answers]
+        wall_s = (max(end for _, end in times) - min(start for start, _ in times)) / 1e9
+        return Batch(tuple((end - start) / 1e6 for start, end in times), len(pods) / wall_s)
