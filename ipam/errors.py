@@ -27,6 +27,12 @@ class InvalidRanges(IpamError):
     code = 7
 
 
+class InvalidConf(IpamError):
+    """A data folder or network name that cannot be one (SPEC error 7)."""
+
+    code = 7
+
+
 class LockTimeout(IpamError):
     """Another process held the store's lock too long; names its pid and command (SPEC error 11)."""
 

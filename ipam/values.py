@@ -33,7 +33,7 @@ RangeSet = tuple[Range, ...]  # one address is given from each set; all of one f
 
 
 class Route(NamedTuple):
-    """A route of an IPAM config or a CNI result. None means absent; table 0 and scope 0 are values."""
+    """A route of an IPAM config or a CNI result. None is absent; table 0 and scope 0 are values."""
 
     dst: IPNetwork
     gw: IPAddress | None = None
@@ -62,7 +62,7 @@ class IpamConf(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """Who holds a lease. The key is (container_id, ifname); pod is only for `sticky` and display."""
+    """Who holds a lease. The key is (container_id, ifname); pod is for `sticky` and display."""
 
     container_id: str
     ifname: str
@@ -78,7 +78,7 @@ class Lease(NamedTuple):
 
 
 class SetUsage(NamedTuple):
-    """How full one range set is. total = used + cooling + free; gateway and excludes not counted."""
+    """How full one range set is. total = used + cooling + free, without gateway and excludes."""
 
     total: int
     used: int

@@ -1,0 +1,250 @@
+"""The file-backed store: host-local's folder, taken over in place, made to lose nothing.
+
+Every public method is one locked section: take the lock, settle which boot the reservations
+belong to, act, unlock. An OSError in it becomes StoreFailed with the path and a remedy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from ipaddress import ip_address
+
+from ipam.allocate import assign, cooling, require_usable
+from ipam.errors import InvalidConf, StoreFailed
+from ipam.files import LOCK, OWNERS, RELEASED, TEMP, Folder, index_name
+from ipam.lock import acquire
+from ipam.logs import parse_released, released_line
+from ipam.node import Node, boot_clock_s, log_nothing, read_boot_id
+from ipam.ranges import pool
+from ipam.reserve import Reservation, usage
+from ipam.settle import heal, is_past, settle
+from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
+
+# No pathlib: the direct path pays for every import.
+# ruff: noqa: PTH102, PTH120
+
+LOCK_TIMEOUT_S = 30.0  # a CRI call has 120 s in all
+
+_REMEDIES = {
+    errno.EROFS: "mount the file system writable",
+    errno.ENOSPC: "free space or inodes on that file system",
+    errno.EDQUOT: "raise the quota or free space",
+    errno.EIO: "the disk fails: check the kernel log and the file system",
+    errno.EACCES: "run as root and check the folder's owner, mode and security label",
+    errno.EPERM: "check immutable flags and that the file system allows hard links",
+    errno.ENOTDIR: "a parent of the folder is a file: remove it or change dataDir",
+    errno.ELOOP: "the lock must be a regular file, not a symbolic link",
+    errno.EMFILE: "raise the limit of open files",
+    errno.ENFILE: "raise fs.file-max",
+    errno.EMLINK: "use a file system that allows hard links (ext4, xfs, btrfs, tmpfs)",
+}
+
+
+class DiskLeases:
+    """`ipam.store.Store` in files; structurally also `cni_plugin.ports.Leases`.
+
+    evidence, boot_id, clock_s, warn: see `ipam.node.Node`.
+    """
+
+    def __init__(
+        self,
+        evidence: Callable[[IPAddress], bool],
+        *,
+        boot_id: Callable[[], str] = read_boot_id,
+        clock_s: Callable[[], float] = boot_clock_s,
+        warn: Callable[[str], None] = log_nothing,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+    ) -> None:
+        self._node = Node(evidence, boot_id, clock_s, warn)
+        self._lock_timeout_s = lock_timeout_s
+
+    def reserve(
+        self, conf: IpamConf, network: str, owner: Owner, requested: Sequence[IPInterface]
+    ) -> tuple[Lease, ...]:
+        """See `Store.reserve`."""
+        wanted = assign(conf.range_sets, requested)
+        pools = [pool(range_set) for range_set in conf.range_sets]
+        for of, address in zip(pools, wanted, strict=True):
+            if address is not None:
+                require_usable(of, address)
+        path = folder_path(conf.data_dir, network)
+        with _Locked(path, self._lock_timeout_s, create=True) as folder:
+            settle(folder, self._node)
+            return Reservation(self._node, folder, conf, owner).make(pools, wanted)
+
+    def release(
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
+    ) -> tuple[IPAddress, ...]:
+        """See `Store.release`."""
+        locked = self._existing(conf, network)
+        if locked is None:
+            return ()
+        with locked as folder:
+            settle(folder, self._node)
+            freed = folder.held(owner, tuple(map(str, hint)))
+            for name in freed:
+                folder.unlink(name)
+            if index_name(owner):
+                folder.unlink(f"{OWNERS}/{index_name(owner)}")
+            self._note_released(folder, freed)
+            return tuple(map(ip_address, freed))
+
+    def held(
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
+    ) -> tuple[IPAddress, ...]:
+        """See `Store.held`."""
+        locked = self._existing(conf, network)
+        if locked is None:
+            return ()
+        with locked as folder:
+            if is_past(folder, self._node):
+                return ()
+            return tuple(map(ip_address, folder.held(owner, tuple(map(str, hint)))))
+
+    def owners(self, conf: IpamConf, network: str) -> dict[IPAddress, Owner]:
+        """See `Store.owners`."""
+        locked = self._existing(conf, network)
+        if locked is None:
+            return {}
+        with locked as folder:
+            if is_past(folder, self._node):
+                return {}
+            return {ip_address(n): who for n, who in folder.owners().items() if who is not None}
+
+    def usage(self, conf: IpamConf, network: str) -> tuple[SetUsage, ...]:
+        """See `Store.usage`."""
+        pools = [pool(range_set) for range_set in conf.range_sets]
+        names: set[str] = set()
+        log = b""
+        locked = self._existing(conf, network)
+        if locked is not None:
+            with locked as folder:
+                if not is_past(folder, self._node):
+                    names, log = folder.taken(), folder.read(RELEASED) or b""
+        cool = cooling(parse_released(log), self._node.clock_s(), conf.cooldown_s)
+        return tuple(usage(of, names, cool) for of in pools)
+
+    def retain(
+        self,
+        conf: IpamConf,
+        network: str,
+        valid: Collection[tuple[str, str]],
+        snapshot: Mapping[IPAddress, Owner] | None = None,
+    ) -> tuple[IPAddress, ...]:
+        """See `Store.retain`."""
+        locked = self._existing(conf, network)
+        if locked is None:
+            return ()
+        with locked as folder:
+            settle(folder, self._node)
+            heal(folder, self._node)
+            freed = tuple(
+                name
+                for name, who in folder.owners().items()
+                if who is not None and not _is_valid(who, valid) and _is_in(snapshot, name, who)
+            )
+            for name in freed:
+                folder.unlink(name)
+            for name in (*folder.stale_index(), TEMP):
+                folder.unlink(name)
+            self._note_released(folder, freed)
+            return tuple(map(ip_address, freed))
+
+    def _existing(self, conf: IpamConf, network: str) -> _Locked | None:
+        path = folder_path(conf.data_dir, network)
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _failure(error, path) from error
+        return _Locked(path, self._lock_timeout_s)
+
+    def _note_released(self, folder: Folder, names: Sequence[str]) -> None:
+        """Remember when addresses were released. The release itself is done and stays good on a
+        full disk; without the note the addresses merely do not cool down."""
+        if not names:
+            return
+        now_s = self._node.clock_s()
+        try:
+            folder.append(RELEASED, "".join(released_line(n, now_s) for n in names).encode())
+        except OSError as error:
+            self._node.warn(f"no cooldown for {', '.join(names)}: {error.strerror}")
+
+
+class _Locked:
+    """`with` the lock of a folder, made if asked; translates what goes wrong inside."""
+
+    def __init__(self, path: str, timeout_s: float, *, create: bool = False) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._create = create
+        self._descriptor = -1
+
+    def __enter__(self) -> Folder:
+        try:
+            self._descriptor = self._acquire()
+        except OSError as error:
+            raise _failure(error, self._path) from error
+        return Folder(self._path)
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        os.close(self._descriptor)
+        if isinstance(error, OSError):
+            raise _failure(error, self._path) from error
+
+    def _acquire(self) -> int:
+        lock = f"{self._path}/{LOCK}"
+        try:
+            return acquire(lock, self._timeout_s)
+        except FileNotFoundError:
+            if not self._create:
+                raise
+        make_folders(self._path)
+        return acquire(lock, self._timeout_s)
+
+
+def folder_path(data_dir: str, network: str) -> str:
+    """`<data_dir>/<network>`. Raises InvalidConf for anything that could lead elsewhere."""
+    absolute = data_dir.startswith("/") and not data_dir.startswith("//")
+    if not absolute or os.path.normpath(data_dir) != data_dir or "\0" in data_dir:
+        raise InvalidConf(
+            f"dataDir {data_dir!r} is not an absolute, normalised path",
+            "write it without '.', '..', doubled or trailing slashes",
+        )
+    if network in {"", ".", ".."} or "/" in network or "\0" in network:
+        raise InvalidConf(f"network name {network!r} cannot name a folder")
+    return f"{data_dir.rstrip('/')}/{network}"
+
+
+def make_folders(path: str) -> None:
+    """Create a folder and its missing parents, each 0700."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_folders(os.path.dirname(path))
+        make_folders(path)
+
+
+def _failure(error: OSError, path: str) -> StoreFailed:
+    where = error.filename2 or error.filename or path
+    remedy = _REMEDIES.get(error.errno or 0, "check the folder and the kernel log")
+    return StoreFailed(f"the address store failed at {where}: {error.strerror}", remedy)
+
+
+def _is_valid(who: Owner, valid: Collection[tuple[str, str]]) -> bool:
+    """Owners in host-local's old format have no ifname: any interface keeps them."""
+    if who.ifname:
+        return who[:2] in valid
+    return any(container_id == who.container_id for container_id, _ifname in valid)
+
+
+def _is_in(snapshot: Mapping[IPAddress, Owner] | None, name: str, who: Owner) -> bool:
+    if snapshot is None:
+        return True
+    before = snapshot.get(ip_address(name))
+    return before is not None and before[:2] == who[:2]
