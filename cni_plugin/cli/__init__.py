@@ -1,0 +1,1 @@
+"""The command line: what `podwire` is when no runtime calls it."""

@@ -1,0 +1,110 @@
+"""`podwire COMMAND ...`: finds the command's module and hands over.
+
+Each command is a module with `add_arguments(parser)` and `run(args) -> int`; only the one that
+is asked for is imported, and argparse only here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from cni_plugin import __version__
+from cni_plugin.cli.output import complain, paint
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+USAGE_ERROR = 2
+ABOUT = f"podwire {__version__}: a Kubernetes CNI plugin (bridge and ptp, dual stack)"
+
+
+class Command(NamedTuple):
+    """A subcommand: where it lives and what it is for, in one line."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "validate": Command("cni_plugin.cli.validate", "check config lists, every problem at once"),
+    "plan": Command("cni_plugin.cli.plan", "show what ADD would do, touching nothing"),
+    "schema": Command("cni_plugin.cli.schema", "print the JSON Schema of the configuration"),
+    "completion": Command("cni_plugin.cli.completion", "print a completion script for a shell"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line without the program's name -> exit status: 0, 1 problems, 2 usage."""
+    first = argv[0] if argv else ""
+    if not first:
+        print(about_text(), end="", file=sys.stderr)
+    elif first in ("-h", "--help", "help"):
+        print(help_text(), end="")
+    elif first in ("-V", "--version"):
+        print(f"podwire {__version__}")
+    else:
+        return _run(first, argv[1:]) if first in COMMANDS else _unknown(first)
+    return 0
+
+
+def command_parser(name: str) -> ArgumentParser:
+    """The argument parser of one command."""
+    from argparse import ArgumentParser
+
+    command = COMMANDS[name]
+    module = import_module(command.module)
+    parser = ArgumentParser(prog=f"podwire {name}", description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    return parser
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    try:
+        args = command_parser(name).parse_args(arguments)
+    except SystemExit as left:  # argparse: 0 after --help, 2 after a usage error
+        return left.code if isinstance(left.code, int) else USAGE_ERROR
+    status: int = import_module(COMMANDS[name].module).run(args)
+    return status
+
+
+def _unknown(word: str) -> int:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, [*COMMANDS, "--help", "--version"], n=1)
+    hint = f"did you mean `podwire {near[0]}`? " if near else ""
+    complain(f"unknown command {word!r}", f"{hint}`podwire --help` lists the commands")
+    return USAGE_ERROR
+
+
+def about_text() -> str:
+    """What this is, for a person who started the executable with nothing."""
+    from cni_plugin.cni.errors import SUPPORTED_VERSIONS
+
+    return (
+        f"{ABOUT}\nCNI versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
+        "A container runtime calls it with CNI_COMMAND set; `podwire --help` is for people.\n"
+    )
+
+
+def help_text() -> str:
+    """The overview of the command line."""
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            ABOUT,
+            "",
+            paint("usage:", "bold", sys.stdout) + " podwire COMMAND [OPTION...] [FILE...]",
+            "       podwire --help | --version",
+            "",
+            paint("commands:", "bold", sys.stdout),
+            *lines,
+            "",
+            "`podwire COMMAND --help` tells more. With CNI_COMMAND set in the environment",
+            "podwire is a CNI plugin and reads its configuration from standard input.",
+            "",
+        ]
+    )

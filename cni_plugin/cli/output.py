@@ -1,0 +1,40 @@
+"""How the command line speaks: colours only on a terminal, errors on stderr with a remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TextIO
+
+_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """The text in a colour if stream is a terminal and the user did not refuse colours.
+
+    Source: no-color.org for NO_COLOR; TERM=dumb is a terminal without colours.
+    """
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if plain or not stream.isatty():
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def printable(text: str) -> str:
+    """Text of a foreign file made safe for a terminal: neither controls nor half surrogates."""
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return shown.encode(errors="backslashreplace").decode()
+
+
+def emit_json(document: object) -> None:
+    """A document on stdout, indented."""
+    print(json.dumps(document, indent=2))
+
+
+def complain(message: str, remedy: str = "") -> None:
+    """An error for the user on stderr."""
+    label = paint("podwire:", "red", sys.stderr)
+    print(f"{label} {printable(message)}", file=sys.stderr)
+    if remedy:
+        print(printable(remedy), file=sys.stderr)

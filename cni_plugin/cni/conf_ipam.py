@@ -1,0 +1,158 @@
+"""The `ipam` section: podwire's own is validated by `ipam.conf`, a foreign one is let be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from cni_plugin.cni.conf_model import model_problems
+from cni_plugin.cni.names import TYPE_ACCEPTED, type_fault
+from cni_plugin.cni.problems import Problem, path_of, unknown_key
+from ipam.errors import IpamError
+from ipam.values import DEFAULT_DATA_DIR, IpamConf
+
+OWN_TYPE = "podwire-ipam"
+OWN_TYPES = (OWN_TYPE, "host-local")
+# host-local's old form: one range whose keys stand in the ipam section itself.
+_SINGLE_RANGE = ("subnet", "rangeStart", "rangeEnd", "gateway", "exclude")
+_SECTION = "an object; leave it out for layer 2 only"
+
+
+class IpamReview(NamedTuple):
+    """conf is None without ipam, and when there are problems."""
+
+    conf: IpamConf | None = None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def ipam_type(section: Mapping[str, object], *, ip_ranges: bool) -> str:
+    """The section's type; podwire's own when none is given but ranges are; empty otherwise.
+
+    ip_ranges: the runtime sent ranges. The answer need not be a valid type.
+    """
+    kind = section.get("type")
+    if isinstance(kind, str) and kind:
+        return kind
+    if ip_ranges or section.get("ranges") or section.get("subnet"):
+        return OWN_TYPE
+    return ""
+
+
+def review_ipam(document: Mapping[str, object]) -> IpamReview:
+    """Read `ipam`, with `runtimeConfig.ipRanges` put before its ranges as host-local does."""
+    section = document.get("ipam")
+    if section is None or section == {}:
+        return IpamReview()
+    if not isinstance(section, dict):
+        return IpamReview(problems=(Problem("ipam", section, _SECTION),))
+    ip_ranges, problems = _ip_ranges(document)
+    given = section.get("type", "")
+    if not isinstance(given, str) or (given and type_fault(given)):
+        return IpamReview(problems=(*problems, Problem("ipam.type", given, TYPE_ACCEPTED)))
+    kind = ipam_type(section, ip_ranges=bool(ip_ranges))
+    if not kind:
+        accepted = "an IPAM plugin's name; or give podwire's own a subnet or ranges"
+        return IpamReview(problems=(*problems, Problem("ipam.type", None, accepted, missing=True)))
+    if kind not in OWN_TYPES:
+        return IpamReview(None if problems else IpamConf(type=kind), tuple(problems))
+    review = _review_own({**section, "type": kind}, ip_ranges)
+    return review._replace(problems=(*problems, *review.problems))
+
+
+def _ip_ranges(document: Mapping[str, object]) -> tuple[list[Any], list[Problem]]:
+    runtime = document.get("runtimeConfig")
+    ranges = runtime.get("ipRanges") if isinstance(runtime, dict) else None
+    if ranges is None or isinstance(ranges, list):
+        return ranges or [], []
+    return [], [Problem("runtimeConfig.ipRanges", ranges, "an array of range sets")]
+
+
+def _review_own(section: dict[str, Any], ip_ranges: list[Any]) -> IpamReview:
+    from ipam.conf import IpamModel, ipam_conf
+
+    merged, single = _merged(section, ip_ranges)
+    try:
+        model = IpamModel.model_validate(merged)
+    except ValidationError as error:
+        found = model_problems(error, "ipam")
+        return IpamReview(
+            problems=tuple(_moved(problem, len(ip_ranges), single) for problem in found)
+        )
+    warnings = tuple(extra_keys(model, "ipam"))
+    try:
+        return IpamReview(ipam_conf(model), warnings=warnings)
+    except IpamError as error:
+        accepted = f"{error.msg}; {error.details}" if error.details else error.msg
+        shown_ranges = merged.get("ranges", merged.get("subnet"))
+        return IpamReview(problems=(Problem("ipam.ranges", shown_ranges, accepted),))
+
+
+def _merged(section: dict[str, Any], ip_ranges: list[Any]) -> tuple[dict[str, Any], bool]:
+    """The section with the runtime's ranges first; and whether a single range moved behind them."""
+    if not ip_ranges:
+        return section, False
+    single = {key: section[key] for key in _SINGLE_RANGE if key in section}
+    rest = {key: value for key, value in section.items() if key not in single}
+    listed = rest.get("ranges") or []
+    if not isinstance(listed, list):
+        return section, False  # the model refuses it under its own name
+    return {**rest, "ranges": [*ip_ranges, *([[single]] if single else []), *listed]}, bool(single)
+
+
+def _moved(problem: Problem, count: int, single: bool) -> Problem:
+    """A problem with the path that the user knows, when the runtime's ranges came first."""
+    head = "ipam.ranges["
+    if not count or not problem.path.startswith(head):
+        return problem
+    number, _, tail = problem.path[len(head) :].partition("]")
+    index = int(number)
+    if index < count:
+        return problem._replace(path=f"runtimeConfig.ipRanges[{index}]{tail}")
+    if single and index == count:
+        return problem._replace(path=f"ipam{tail.removeprefix('[0]')}")
+    return problem._replace(path=f"{head}{index - count - single}]{tail}")
+
+
+def extra_keys(model: BaseModel, path: str) -> list[str]:
+    """Warnings for the keys that no model reads, at every depth."""
+    fields = type(model).model_fields
+    known = [field.alias or name for name, field in fields.items()]
+    found = [
+        unknown_key(path, key, known)
+        for key in model.model_extra or {}
+        if not (path == "" and key.startswith("cni.dev/"))
+    ]
+    for name, field in fields.items():
+        where = path_of([path, field.alias or name] if path else [field.alias or name])
+        found += _extra_in(getattr(model, name), where)
+    return found
+
+
+def _extra_in(value: object, path: str) -> list[str]:
+    if isinstance(value, BaseModel):
+        return extra_keys(value, path)
+    if isinstance(value, (list, tuple)):
+        nested = (_extra_in(item, f"{path}[{index}]") for index, item in enumerate(value))
+        return [line for lines in nested for line in lines]
+    return []
+
+
+def lenient_ipam(document: Mapping[str, object]) -> IpamConf | None:
+    """Enough of a broken section for DEL and GC: type and dataDir, which say where leases are.
+
+    A foreign type is kept too: its plugin gets the DEL and may understand its own section.
+    """
+    section = document.get("ipam")
+    if not isinstance(section, dict) or not section:
+        return None
+    kind = ipam_type(section, ip_ranges=bool(_ip_ranges(document)[0])) or OWN_TYPE
+    if type_fault(kind):
+        return None
+    folder = section.get("dataDir")
+    plain = isinstance(folder, str) and folder.startswith("/") and "\0" not in folder
+    if kind not in OWN_TYPES or not plain or ".." in str(folder).split("/"):
+        return IpamConf(type=kind)
+    return IpamConf(type=kind, data_dir=str(folder).rstrip("/") or DEFAULT_DATA_DIR)
