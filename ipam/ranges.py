@@ -144,7 +144,9 @@ def set_faults(range_sets: Sequence[RangeSet]) -> tuple[Fault, ...]:
     for position, (path, s, made) in enumerate(placed):
         family = range_sets[s][0].subnet.version
         if made.subnet.version != family:
-            found.append(Fault(path, str(made.subnet), f"IPv{family}, the family of its set"))
+            found.append(
+                Fault(path, str(made.subnet), f"a range of IPv{family} like the first of its set")
+            )
         found += [
             Fault(path, _text(made), f"a range apart from {other_path} {_text(other)}")
             for other_path, _, other in placed[:position]
