@@ -1,0 +1,195 @@
+"""podwire-ipam: the store as a CNI IPAM executable, a drop-in for host-local under any plugin.
+
+The only module of ipam that knows CNI, through `cni_plugin.cni`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from cni_plugin.cni.conf_ipam import OWN_TYPE, OWN_TYPES, lenient_ipam, review_ipam
+from cni_plugin.cni.conf_runtime import apply_args, review_runtime
+from cni_plugin.cni.errors import Damaged, InvalidNetworkConfig, IoFailure, NotAvailable
+from cni_plugin.cni.problems import Problem, forgive, raise_problems
+from cni_plugin.cni.skel import serve
+from cni_plugin.cni.values import Dns, IPConfig, NetConf, Reply, Request, Result
+from cni_plugin.cni.versions import at_least, config_version
+from ipam.disk import DiskLeases
+from ipam.evidence import has_host_route
+from ipam.ranges import find_range
+from ipam.store import Store
+from ipam.values import IpamConf, Owner
+
+ABOUT = "podwire-ipam: CNI IPAM plugin with durable file-backed reservations"
+Warn = Callable[[str], None]
+
+
+def main() -> int:
+    """The console script: one call of the plugin on environment, stdin and stdout."""
+    stdin = sys.stdin.buffer.read() if os.environ.get("CNI_COMMAND") else b""
+    reply = run(os.environ, stdin)
+    sys.stderr.buffer.write(reply.stderr)
+    sys.stderr.flush()
+    sys.stdout.buffer.write(reply.stdout)
+    sys.stdout.flush()
+    return reply.status
+
+
+def run(environ: Mapping[str, str], stdin: bytes, warn: Warn | None = None) -> Reply:
+    """The reply to one call, with the store of this node. warn: log lines; default stderr."""
+    log = warn or _stderr
+    store: Store = DiskLeases(has_host_route, warn=log)
+    verbs: dict[str, Callable[[Request], Result | None]] = {
+        "ADD": lambda request: add(store, request),
+        "DEL": lambda request: delete(store, request),
+        "CHECK": lambda request: check(store, request),
+        "STATUS": lambda request: status(store, request),
+        "GC": lambda request: collect(store, request, log),
+    }
+    return serve(environ, stdin, load_conf, verbs, about=ABOUT, warn=log)
+
+
+def load_conf(document: dict[str, object], warn: Warn, *, lenient: bool) -> NetConf:
+    """The part of the calling plugin's config that concerns IPAM.
+
+    lenient (DEL, GC): problems become warnings; dataDir is what matters. The other keys and
+    capabilities are the caller's and not looked at.
+    """
+    named = _with_own_type(document)
+    review, asked = review_ipam(named), review_runtime(document)
+    for line in review.warnings:
+        warn(line)
+    version = config_version(document)
+    problems = [*review.problems, *(p for p in asked.problems if ".ips" in p.path)]
+    ipam = review.conf
+    if ipam is None and not problems:
+        problems.append(Problem("ipam", None, "an object with subnet or ranges", missing=True))
+    if ipam is not None:
+        problems += _version_problems(ipam, version)
+    if lenient:
+        forgive(problems, warn)
+        ipam = ipam or lenient_ipam(named) or IpamConf(OWN_TYPE)
+    else:
+        raise_problems(problems)
+    name, kind = str(document.get("name", "")), str(document.get("type", ""))
+    return NetConf(version, name, kind, ipam=ipam, runtime=asked.runtime)
+
+
+def add(store: Store, request: Request) -> Result:
+    """Reserve one address a range set. SPEC 1.1.0: an IPAM result has no interfaces."""
+    conf = apply_args(request.conf, request.args)
+    ipam = _ipam(conf)
+    dns = read_resolv_conf(ipam.resolv_conf) if ipam.resolv_conf else Dns()
+    leases = store.reserve(ipam, conf.name, _owner(request), conf.runtime.ips)
+    ips = tuple(IPConfig(lease.address, lease.gateway) for lease in leases)
+    return Result(ips=ips, routes=ipam.routes, dns=dns)
+
+
+def delete(store: Store, request: Request) -> None:
+    """Release all that the attachment holds."""
+    previous = request.prev_result.ips if request.prev_result else ()
+    hint = tuple(ip.address.ip for ip in previous)
+    store.release(_ipam(request.conf), request.conf.name, _owner(request), hint)
+
+
+def check(store: Store, request: Request) -> None:
+    """Raises Damaged when the attachment holds nothing, or not what prevResult says of our ranges.
+
+    Addresses outside the ranges of today are another plugin's, or of ranges before a change.
+    """
+    ipam, owner = _ipam(request.conf), _owner(request)
+    held = store.held(ipam, request.conf.name, owner)
+    previous = tuple(ip.address.ip for ip in request.prev_result.ips) if request.prev_result else ()
+    ours = [a for a in previous if any(find_range(ranges, a) for ranges in ipam.range_sets)]
+    missing = [str(address) for address in ours if address not in held]
+    who = f"{owner.container_id} {owner.ifname}"
+    if not held:
+        raise Damaged(f"no address is reserved for {who}", f"wanted {', '.join(missing) or 'one'}")
+    if missing:
+        found = ", ".join(map(str, held))
+        raise Damaged(f"{', '.join(missing)} not reserved for {who}", f"reserved are {found}")
+
+
+def status(store: Store, request: Request) -> None:
+    """Raises NotAvailable when a range set has no address left (SPEC 1.1.0, STATUS)."""
+    ipam = _ipam(request.conf)
+    for index, usage in enumerate(store.usage(ipam, request.conf.name)):
+        if usage.used >= usage.total:
+            raise NotAvailable(
+                f"range set {index} of network {request.conf.name} is full",
+                f"used {usage.used} of {usage.total}; add a range or remove pods",
+            )
+
+
+def collect(store: Store, request: Request, warn: Warn) -> None:
+    """Free what no valid attachment holds. An absent list frees nothing (SPEC 1.1.0, GC)."""
+    if request.valid_attachments is None:
+        warn("GC without a list of valid attachments: nothing is freed")
+        return
+    valid = {(a.container_id, a.ifname) for a in request.valid_attachments}
+    freed = store.retain(_ipam(request.conf), request.conf.name, valid)
+    if freed:
+        warn(f"GC freed {', '.join(map(str, freed))}")
+
+
+def read_resolv_conf(path: str) -> Dns:
+    """dns from a resolv.conf, as host-local reads it: of `domain` the last one counts."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return parse_resolv_conf(file.read())
+    except OSError as error:
+        raise IoFailure(
+            f"resolvConf {path} cannot be read: {error.strerror}", "correct the path in ipam"
+        ) from error
+
+
+def parse_resolv_conf(text: str) -> Dns:
+    """Source: resolv.conf(5); comments start a line with # or ;."""
+    found: dict[str, list[str]] = {"nameserver": [], "domain": [], "search": [], "options": []}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] in found:
+            single = words[0] in {"nameserver", "domain"}
+            found[words[0]] += words[1:2] if single else words[1:]
+    return Dns(
+        nameservers=tuple(found["nameserver"]),
+        domain=found["domain"][-1] if found["domain"] else "",
+        search=tuple(found["search"]),
+        options=tuple(found["options"]),
+    )
+
+
+def _with_own_type(document: dict[str, object]) -> dict[str, object]:
+    """Installed under another name, that name is the type; it is still ours to serve."""
+    section = document.get("ipam")
+    if not isinstance(section, dict) or section.get("type") in OWN_TYPES:
+        return document
+    return {**document, "ipam": {**section, "type": OWN_TYPE}}
+
+
+def _version_problems(ipam: IpamConf, version: str) -> list[Problem]:
+    families = [ranges[0].subnet.version for ranges in ipam.range_sets]
+    if at_least(version, "0.3.0") or len(families) == len(set(families)):
+        return []
+    accepted = f"one range set of each family: a result in {version} holds one address of each"
+    return [Problem("ipam.ranges", f"{len(families)} range sets", accepted)]
+
+
+def _ipam(conf: NetConf) -> IpamConf:
+    if conf.ipam is None:
+        raise InvalidNetworkConfig("ipam is missing, accepted: an object with subnet or ranges")
+    return conf.ipam
+
+
+def _owner(request: Request) -> Owner:
+    return Owner(*request.attachment, pod=str(request.pod))
+
+
+def _stderr(line: str) -> None:
+    sys.stderr.write(f"podwire-ipam: {line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
