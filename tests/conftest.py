@@ -16,7 +16,7 @@ How to write a test with a real kernel (tests/netns, tests/protocol):
         network.gc([(first.container_id, "eth0")])
         network.status()
 
-- `node`: a fresh node (network and mounts of its own, lo up, empty /run and /var/lib/cni).
+- `node`: a fresh node (network and mounts of its own, lo up, empty /run, /etc/cni, ...).
   `make_node("b")` makes more; `node.connect(other, ["192.0.2.1/24"], ["192.0.2.2/24"])` is a
   cable between two. `node.pod()` is a pod; `pod.remove()` takes its namespace away.
 - Both have: run("nft", "list", "tables"), ip("-6", "route") as JSON, configure("link set x up"),

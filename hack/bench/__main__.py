@@ -65,17 +65,22 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def row(case: str, path: str, verb: str, concurrency: int, pair: list[list[Batch]]) -> Row:
     """The figures of one verb. pair: the batches of podwire and those of its peer."""
-    (ours, peer), (ours_per_s, peer_per_s) = (
-        [[ms for batch in side for ms in batch.each_ms] for side in pair],
-        [statistics.median(batch.per_s for batch in side) for side in pair],
-    )
-    middle = statistics.median(ours), statistics.median(peer)
+    ours, peer = ([ms for batch in side for ms in batch.each_ms] for side in pair)
+    per_s = [statistics.median(batch.per_s for batch in side) for side in pair]
+    ours_p50, peer_p50 = statistics.median(ours), statistics.median(peer)
     return Row(
-        case, path, verb, concurrency,
-        *(round(x, 2) for x in (middle[0], percentile(ours, 0.95))),
-        *(round(x, 2) for x in (middle[1], percentile(peer, 0.95))),
-        round(middle[0] / middle[1], 2), round(ours_per_s, 1), round(peer_per_s, 1),
-    )  # fmt: skip
+        case=case,
+        path=path,
+        verb=verb,
+        concurrency=concurrency,
+        ours_ms_p50=round(ours_p50, 2),
+        ours_ms_p95=round(percentile(ours, 0.95), 2),
+        peer_ms_p50=round(peer_p50, 2),
+        peer_ms_p95=round(percentile(peer, 0.95), 2),
+        ratio=round(ours_p50 / peer_p50, 2),
+        ours_per_s=round(per_s[0], 1),
+        peer_per_s=round(per_s[1], 1),
+    )
 
 
 def measure(

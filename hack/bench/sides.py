@@ -51,6 +51,7 @@ class Side:
         path = self._work / "add.json"
         path.write_text(json.dumps(self._config))
         batch = self._run("ADD", pods, parallel, [path] * len(pods))
+        result: dict[str, Any] = {}
         for pod in pods:
             result = json.loads(self._output(pod).read_text())
             if len(result.get("ips", [])) != families:

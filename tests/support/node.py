@@ -1,8 +1,8 @@
 """A node and its pods, each a real network namespace.
 
 A node is a process that holds a network namespace and a mount namespace of its own, with an
-empty /run (and so /run/netns) and /var/lib/cni: several nodes can live beside each other and
-share nothing but the file system below them. Observing goes through iproute2 and nft, never
+empty /run (and so /run/netns), /var/lib/cni, /etc/cni and /opt/cni: several nodes can live
+beside each other and share nothing but the file system below them. Observing goes through iproute2 and nft, never
 through podwire.
 """
 
@@ -25,11 +25,15 @@ COMMAND_LIMIT_S = 30.0
 
 _HOLD = """
 set -eu
-mount -t tmpfs -o mode=755 podwire /run
-mount -t tmpfs -o mode=755 podwire /var/lib/cni
-mkdir -p /run/netns /run/lock
-# /sys shows the namespace in which it was mounted.
-mount -t sysfs -o ro sysfs /sys 2>/dev/null || true
+for folder in /run /var/lib/cni /var/lib/containerd /etc/cni /opt/cni; do
+    mount -t tmpfs -o mode=755 podwire $folder
+done
+mkdir -p /run/netns /run/lock /run/cgroup
+# /sys shows the namespace in which it was mounted; a container runtime needs its cgroups.
+if mount --rbind /sys/fs/cgroup /run/cgroup 2>/dev/null; then
+    mount -t sysfs sysfs /sys && mount --move /run/cgroup /sys/fs/cgroup
+fi
+rmdir /run/cgroup
 ip link set lo up
 echo ready
 exec cat
