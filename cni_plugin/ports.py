@@ -5,12 +5,17 @@ Protocols rather than classes, so that `commands` can be read without knowing ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
 
+from cni_plugin.attach.wiring import Facts
+from cni_plugin.cni.errors import CNIError
+from cni_plugin.cni.values import Attachment, Dns, NetConf, Request, Result
+from cni_plugin.model.objects import Key, Obj
+from cni_plugin.model.plan import Step
+from cni_plugin.record import Record
 from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
-
-from cni_plugin.cni.values import Request, Result
 
 
 class Leases(Protocol):
@@ -26,24 +31,104 @@ class Leases(Protocol):
         requested: addresses the user wants; each must lie in one set. An owner that already
         holds addresses gets the same ones (a repeated ADD must not leak)."""
 
-    def release(self, conf: IpamConf, network: str, owner: Owner) -> tuple[IPAddress, ...]:
+    def release(
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
+    ) -> tuple[IPAddress, ...]:
         """Free all that the owner holds, whatever the ranges are now; nothing held is success."""
 
-    def held(self, conf: IpamConf, network: str, owner: Owner) -> tuple[IPAddress, ...]:
+    def held(
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
+    ) -> tuple[IPAddress, ...]:
         """What the owner holds."""
-
-    def owners(self, conf: IpamConf, network: str) -> dict[IPAddress, Owner]:
-        """Every reservation."""
 
     def usage(self, conf: IpamConf, network: str) -> tuple[SetUsage, ...]:
         """How full each range set is, in order."""
 
+    def retain(
+        self, conf: IpamConf, network: str, valid_keys: Collection[tuple[str, str]]
+    ) -> Iterable[object]:
+        """Free what none of the (container id, ifname) holds."""
+
 
 class Delegate(Protocol):
-    """Runs another plugin by name, as SPEC 1.1.0 section 4 says."""
+    """Runs another plugin by name with the same environment and config. SPEC 1.1.0 section 4."""
 
     def __call__(self, request: Request, plugin: str, command: str) -> Result | None: ...
 
 
-Warn = Callable[[str], None]  # one line for the log (stderr), never stdout
-Addresses = Iterable[IPAddress]
+class Applied(Protocol):
+    """What became of a plan: the steps done, and why the others were not."""
+
+    @property
+    def done(self) -> tuple[Step, ...]: ...
+
+    @property
+    def failures(self) -> tuple[CNIError, ...]: ...
+
+
+class Kernel(Protocol):
+    """The node's kernel, and the pod's namespace when the call has one."""
+
+    def facts(self, conf: NetConf) -> Facts:
+        """What the wanted state depends on."""
+
+    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
+        """Those of the objects that exist, as they are."""
+
+    def apply(self, steps: Sequence[Step], *, stop: bool) -> Applied:
+        """stop: give up at the first failure; otherwise go on and report them all."""
+
+    def owned_elements(self, host_link: str) -> tuple[Obj, ...]:
+        """Every set element that belongs to a host link, whatever the record says."""
+
+    def ports(self, bridge: str) -> tuple[str, ...]:
+        """The links in a bridge."""
+
+    def links(self) -> dict[str, str]:
+        """Every host link that bears a mark of podwire: name -> alias."""
+
+    def pod_has(self, ifname: str) -> bool:
+        """Whether there is an interface of that name in the pod."""
+
+    def settled(self, ifname: str) -> None:
+        """Waits until no address of the pod's interface is tentative. Raises when one is a
+        duplicate."""
+
+    def bridged_packets_filtered(self) -> bool:
+        """Whether bridged packets pass iptables (br_netfilter), which Services need."""
+
+
+class Records(Protocol):
+    """The attachments on this node, on tmpfs: gone after a reboot, as the kernel's objects are."""
+
+    def load(self, network: str, attachment: Attachment) -> Record | None: ...
+
+    def save(self, record: Record) -> None: ...
+
+    def remove(self, network: str, attachment: Attachment) -> None: ...
+
+    def of_network(self, network: str) -> tuple[Record, ...]: ...
+
+
+class Netns(Protocol):
+    """An open pod namespace."""
+
+    @property
+    def fd(self) -> int: ...
+
+    @property
+    def inode(self) -> int: ...
+
+
+class Ports(NamedTuple):
+    """Everything a verb may touch."""
+
+    leases: Leases
+    delegate: Delegate
+    records: Records
+    # Verified namespace of a path; raises kernel.namespace.InvalidNetns.
+    netns: Callable[[str], AbstractContextManager[Netns]]
+    # The kernel seen from the host, and from the pod's namespace when there is one.
+    kernel: Callable[[Netns | None], AbstractContextManager[Kernel]]
+    resolv_conf: Callable[[str], Dns]  # reads a resolv.conf file
+    warn: Callable[[str], None]  # one line for the log (stderr), never stdout

@@ -6,7 +6,6 @@ config changes, two networks with the same ranges share one, and making it again
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from ipaddress import collapse_addresses, ip_network
 
@@ -19,27 +18,20 @@ from cni_plugin.filter.expressions import (
     IP_SOURCE,
     MASQUERADE,
     RETURN,
-    Rule,
     verdict_map,
     within,
 )
-from cni_plugin.filter.tables import Chain, Hook
-from cni_plugin.model.objects import Element
+from cni_plugin.model.names import digest
+from cni_plugin.model.objects import Element, RuleChain
+from cni_plugin.model.rules import Hook, Rule
 from ipam.values import IPAddress, IPNetwork
 
 # NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC. linux/netfilter_ipv4.h
-POSTROUTING = Chain("postrouting", Hook("nat", 4, 100))
+POSTROUTING = Hook("nat", 4, 100)
+PREFIX = "masq-"
 _DESTINATION = {4: IP_DESTINATION, 6: IP6_DESTINATION}
 _IS = {4: INET_V4, 6: INET_V6}
 _MULTICAST = (ip_network("224.0.0.0/4"), ip_network("ff00::/8"))  # a group has no way back
-
-
-def rules() -> tuple[Rule, ...]:
-    """The rules that lead into the networks' chains."""
-    return (
-        Rule("postrouting", (INET_V4, verdict_map("masq4", IP_SOURCE))),
-        Rule("postrouting", (INET_V6, verdict_map("masq6", IP6_SOURCE))),
-    )
 
 
 def kept(cidrs: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
@@ -51,19 +43,38 @@ def kept(cidrs: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
     return tuple(result)
 
 
+def is_network_chain(chain: RuleChain) -> bool:
+    """Whether it is one network's chain, which goes with the network's last pod."""
+    return chain.name.startswith(PREFIX)
+
+
 def chain_name(cidrs: Iterable[IPNetwork]) -> str:
-    """masq-<digest>; the same destinations give the same name."""
-    return f"masq-{zlib.crc32(' '.join(map(str, kept(cidrs))).encode()):08x}"
+    """PREFIX and a digest; the same destinations give the same name."""
+    return f"{PREFIX}{digest(*map(str, kept(cidrs)))}"
 
 
-def chain_rules(cidrs: tuple[IPNetwork, ...]) -> tuple[Rule, ...]:
-    """One network's chain: the kept destinations leave it, the rest is masqueraded."""
+def desired_chains(cidrs: tuple[IPNetwork, ...]) -> tuple[RuleChain, ...]:
+    """The network's own chain (kept destinations leave it, the rest is masqueraded) and the
+    base chain that leads pods' addresses into their networks' chains."""
+    return (
+        network_chain(cidrs),
+        RuleChain("inet", "postrouting", POSTROUTING, _ENTER),
+    )
+
+
+def network_chain(cidrs: tuple[IPNetwork, ...]) -> RuleChain:
     name = chain_name(cidrs)
     returns = tuple(
         Rule(name, (_IS[cidr.version], within(_DESTINATION[cidr.version], cidr), RETURN))
         for cidr in kept(cidrs)
     )
-    return (*returns, Rule(name, (MASQUERADE,)))
+    return RuleChain("inet", name, None, (*returns, Rule(name, (MASQUERADE,))))
+
+
+_ENTER = (
+    Rule("postrouting", (INET_V4, verdict_map("masq4", IP_SOURCE))),
+    Rule("postrouting", (INET_V6, verdict_map("masq6", IP6_SOURCE))),
+)
 
 
 def desired_elements(

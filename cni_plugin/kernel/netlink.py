@@ -158,8 +158,6 @@ class Socket:
         """Sends all in one datagram and waits for each one's acknowledgement, in order.
 
         The kernel goes on after a failure, so the outcome of every message is returned."""
-        if not messages:
-            return []
         first = self._sequence + 1
         self._send(messages, NLM_F_ACK)
         outcomes: list[KernelError | None] = [None] * len(messages)
@@ -171,6 +169,27 @@ class Socket:
                     missing.discard(index)
                     outcomes[index] = _error(message, messages[index].line)
         return outcomes
+
+    def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
+        """Sends messages between begin and end: the kernel takes all of them or none.
+
+        Only those between are acknowledged (begin and end are in new kernels only), and after a
+        failure not all are: the first error ends the waiting. It is raised."""
+        first = self._sequence + 1
+        self._send_flagged(
+            [(begin, 0), *((message, NLM_F_ACK) for message in messages), (end, 0)]
+        )
+        missing = set(range(1, len(messages) + 1))
+        while missing:
+            for sequence, received in self._receive():
+                index = sequence - first
+                if received.type != NLMSG_ERROR or not 0 <= index <= len(messages) + 1:
+                    continue  # the late answer to a call before
+                missing.discard(index)
+                line = messages[index - 1].line if 0 < index <= len(messages) else begin.line
+                failure = _error(received, line)
+                if failure is not None:
+                    raise failure
 
     def get(self, message: Message) -> Received | None:
         """The single answer to a get request; None when there is no such object."""
@@ -217,11 +236,15 @@ class Socket:
                 found.append(received)
 
     def _send(self, messages: Iterable[Message], flags: int) -> None:
+        self._send_flagged((message, flags) for message in messages)
+
+    def _send_flagged(self, messages: Iterable[tuple[Message, int]]) -> None:
         chunks = []
-        for message in messages:
+        for message, flags in messages:
             self._sequence += 1
             chunks.append(encode(message, self._sequence, flags))
-        self._socket.send(b"".join(chunks))
+        if chunks:
+            self._socket.send(b"".join(chunks))
 
     def _receive(self) -> Iterator[tuple[int, Received]]:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cni_plugin.model.rules import Hook, Rule
 from ipam.values import IPAddress, IPInterface, IPNetwork
 
 HOST, POD = "host", "pod"
@@ -20,13 +21,14 @@ SCOPE_UNIVERSE, SCOPE_LINK = 0, 253  # RT_SCOPE_*, linux/rtnetlink.h
 
 
 class Bridge(NamedTuple):
-    """A host bridge. mac None: the kernel's. alias marks the ones podwire made."""
+    """A host bridge. alias marks the ones podwire made."""
 
     name: str
     mtu: int | None = None  # bytes
     vlan_filtering: bool | None = None
     promisc: bool | None = None
     alias: str | None = None
+    mac: str | None = None
     up: bool = True
 
 
@@ -66,12 +68,14 @@ class Up(NamedTuple):
 
 
 class Addr(NamedTuple):
-    """An address on a link. dad: with duplicate address detection (IPv6 only)."""
+    """An address on a link. dad: with duplicate address detection (IPv6 only). connected: the
+    kernel makes the route to the address's network by itself."""
 
     place: str
     link: str
     address: IPInterface
     dad: bool | None = None
+    connected: bool = True
 
 
 class Neigh(NamedTuple):
@@ -117,14 +121,16 @@ class Element(NamedTuple):
     owner: str | None = None
 
 
-class Ruleset(NamedTuple):
-    """That a family's table, its sets and these chains with exactly these rules are there.
+class RuleChain(NamedTuple):
+    """A chain of our table with exactly these rules; hook None: entered by jump or goto only.
 
-    rules: (chain, comment) of every rule in order; a rule's comment is the digest of its text,
-    so the list tells whether the rules are the ones this version writes."""
+    Found with the wanted rules when their marks in the kernel are the wanted ones, otherwise
+    with no rules: the kernel's own expressions are not read back."""
 
-    family: str
-    rules: tuple[tuple[str, str], ...]
+    family: str  # inet | bridge
+    name: str
+    hook: Hook | None
+    rules: tuple[Rule, ...]
 
 
 class ForwardAccept(NamedTuple):
@@ -134,7 +140,7 @@ class ForwardAccept(NamedTuple):
 
 
 Obj = (
-    Bridge | Veth | Port | PortVlan | Up | Addr | Neigh | RouteTo | Sysctl | Element | Ruleset
+    Bridge | Veth | Port | PortVlan | Up | Addr | Neigh | RouteTo | Sysctl | Element | RuleChain
     | ForwardAccept
 )  # fmt: skip
 Key = tuple[object, ...]
@@ -142,7 +148,7 @@ Key = tuple[object, ...]
 # How many leading fields are the identity.
 _IDENTITY: dict[type, int] = {
     Bridge: 1, Veth: 1, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3, RouteTo: 4, Sysctl: 2,
-    Element: 3, Ruleset: 1, ForwardAccept: 1,
+    Element: 3, RuleChain: 2, ForwardAccept: 1,
 }  # fmt: skip
 
 

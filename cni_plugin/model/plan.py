@@ -6,8 +6,8 @@ difference to nothing. There is no other way here to check, undo or clean up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cni_plugin.model.objects import (
     Addr,
@@ -20,7 +20,7 @@ from cni_plugin.model.objects import (
     Port,
     PortVlan,
     RouteTo,
-    Ruleset,
+    RuleChain,
     Sysctl,
     Up,
     Veth,
@@ -34,7 +34,7 @@ Found = Mapping[Key, Obj]
 # before the pod's link is up, so that no frame is ever unguarded; addresses come before the link is
 # up, so that the kernel announces them (arp_notify); routes need the link up.
 _ORDER: tuple[type, ...] = (
-    Ruleset, Bridge, Veth, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo, ForwardAccept,
+    RuleChain, Bridge, Veth, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo, ForwardAccept,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
@@ -60,13 +60,20 @@ def diff(wanted: Iterable[Obj], found: Found) -> tuple[Step, ...]:
         for obj in wanted
         if key(obj) not in found or not satisfied(obj, found[key(obj)])
     ]
-    return tuple(sorted(steps, key=lambda step: _RANK[type(step.subject)]))
+    return tuple(sorted(steps, key=lambda step: _rank(step.subject)))
 
 
 def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
-    """Steps that take away those of the objects that are found."""
+    """Steps that take away those of the objects that are found. The pair goes first: all that
+    hangs on it goes with it, and its guard must not go before it does."""
     steps = [Step(None, found[key(obj)]) for obj in objects if key(obj) in found]
-    return tuple(sorted(steps, key=lambda step: -_RANK[type(step.subject)]))
+    steps.sort(key=lambda step: _rank(step.subject), reverse=True)
+    return tuple(sorted(steps, key=lambda step: not isinstance(step.subject, Veth)))
+
+
+def _rank(obj: Obj) -> tuple[int, str]:
+    """The kind's place in the order; within it by namespace, so that one message batch serves."""
+    return _RANK[type(obj)], getattr(obj, "place", "")
 
 
 def inverse(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -101,7 +108,7 @@ def _words(parts: Iterable[object]) -> Iterable[str]:
 def _fields(wanted: Obj, found: Obj) -> str:
     pairs = zip(type(wanted)._fields, wanted, found, strict=True)
     unequal = [(name, w, f) for name, w, f in pairs if w is not None and w != f]
-    if isinstance(wanted, Ruleset):
+    if isinstance(wanted, RuleChain):
         return "the rules are not the ones podwire writes"
     return ", ".join(f"{name} wanted {w}, found {f}" for name, w, f in unequal)
 
@@ -161,7 +168,8 @@ def _up(obj: Up, verb: str) -> str:
 
 def _addr(obj: Addr, verb: str) -> str:
     nodad = " nodad" if obj.dad is False and obj.address.version == 6 else ""
-    return f"{_in_place(obj.place)} address {verb} {obj.address} dev {obj.link}{nodad}"
+    noprefix = "" if obj.connected else " noprefixroute"
+    return f"{_in_place(obj.place)} address {verb} {obj.address} dev {obj.link}{nodad}{noprefix}"
 
 
 def _neigh(obj: Neigh, verb: str) -> str:
@@ -194,9 +202,8 @@ def _element(obj: Element, verb: str) -> str:
     return f"nft {verb} element {obj.family} podwire {obj.set} {{ {' . '.join(obj.key)}{goto} }}"
 
 
-def _ruleset(obj: Ruleset, verb: str) -> str:
-    chains = list(dict.fromkeys(chain for chain, _ in obj.rules))
-    return f"nft {verb} table {obj.family} podwire (chains {', '.join(chains)})"
+def _chain(obj: RuleChain, verb: str) -> str:
+    return f"nft {verb} chain {obj.family} podwire {obj.name} ({len(obj.rules)} rules)"
 
 
 def _forward(obj: ForwardAccept, verb: str) -> str:
@@ -205,8 +212,8 @@ def _forward(obj: ForwardAccept, verb: str) -> str:
     return f"{tool} {flag} PODWIRE-FORWARD -s {obj.range} -j ACCEPT (and -d {obj.range})"
 
 
-_DESCRIBE = {
+_DESCRIBE: dict[type, Callable[[Any, str], str]] = {
     Bridge: _bridge, Veth: _veth, Port: _port, PortVlan: _port_vlan, Up: _up, Addr: _addr,
-    Neigh: _neigh, RouteTo: _route, Sysctl: _sysctl, Element: _element, Ruleset: _ruleset,
+    Neigh: _neigh, RouteTo: _route, Sysctl: _sysctl, Element: _element, RuleChain: _chain,
     ForwardAccept: _forward,
 }  # fmt: skip

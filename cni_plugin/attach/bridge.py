@@ -1,0 +1,174 @@
+"""Mode `bridge`: the pod is a port of a host bridge, which may be its gateway.
+
+Same keys and meaning as the reference plugin `bridge`; hairpin and anti-spoofing are on by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Interface, ip_interface
+from typing import NamedTuple
+
+from cni_plugin.attach.wiring import (
+    ANY,
+    DEFAULT_MTU,
+    Desired,
+    Wiring,
+    forwarding,
+    gateway_of,
+    no_autoconfiguration,
+    pod_interface,
+    pod_route,
+    veth,
+)
+from cni_plugin.cni.errors import Conflict
+from cni_plugin.cni.values import Interface, IPConfig, Result
+from cni_plugin.model.objects import HOST, Addr, Bridge, Obj, Port, PortVlan, Sysctl, Up
+from ipam.values import IPInterface, Route
+
+POD_INTERFACE = 2  # its index in the result, after the bridge and the host's end
+
+
+def desired(wiring: Wiring) -> Desired:
+    """Bridge, port, gateway addresses, pod's interface and routes.
+
+    Raises Conflict when the bridge's name belongs to another kind of link, or when it holds
+    another address in the pods' network and forceAddress is not set."""
+    wiring = _with_gateways(wiring)
+    conf, facts = wiring.conf, wiring.facts
+    if facts.bridge and not facts.bridge.is_bridge:
+        raise Conflict(
+            f"bridge {conf.bridge!r}: wanted a bridge, found a link of another kind",
+            "give `bridge` another name, or remove that link",
+        )
+    gateways = _gateways(wiring) if conf.is_gateway else _Gateways((), ())
+    mtu = conf.mtu or (facts.bridge.mtu if facts.bridge else facts.uplink_mtu or DEFAULT_MTU)
+    objects = (
+        *_bridge(wiring, mtu),
+        *(Addr(HOST, conf.bridge, address, dad=_dad(address)) for address in gateways.wanted),
+        *(forwarding(wiring) if conf.is_gateway else ()),
+        *_port(wiring, mtu),
+        *pod_interface(wiring, connected=True),
+        *_routes(wiring),
+    )
+    obsolete = tuple(Addr(HOST, conf.bridge, address) for address in gateways.obsolete)
+    return Desired(objects, _result(wiring, mtu), obsolete)
+
+
+def _with_gateways(wiring: Wiring) -> Wiring:
+    """With isGateway, an address without a gateway gets the first of its network."""
+    if not wiring.conf.is_gateway:
+        return wiring
+    ips = tuple(
+        ip if ip.gateway else ip._replace(gateway=ip.address.network.network_address + 1)
+        for ip in wiring.addressing.ips
+    )
+    return wiring._replace(addressing=wiring.addressing._replace(ips=ips))
+
+
+class _Gateways(NamedTuple):
+    wanted: tuple[IPInterface, ...]
+    obsolete: tuple[IPInterface, ...]
+
+
+def _gateways(wiring: Wiring) -> _Gateways:
+    """The bridge's own addresses, and those of its present ones that stand in their way."""
+    wanted = tuple(
+        ip_interface((ip.gateway, ip.address.network.prefixlen))
+        for ip in wiring.addressing.ips
+        if ip.gateway
+    )
+    facts = wiring.facts.bridge
+    if facts is None:
+        return _Gateways(wanted, ())
+    clashing = tuple(
+        present
+        for present in facts.addresses
+        if present not in wanted and not present.is_link_local
+        if any(_overlap(present, address) for address in wanted)
+    )
+    empty = facts.ours and facts.ports == 0  # nobody alive uses the old address
+    if clashing and not (wiring.conf.force_address or empty):
+        raise Conflict(
+            f"bridge {wiring.conf.bridge!r} has address {clashing[0]}, wanted {wanted[0]}",
+            "set forceAddress to replace it, or give this network a bridge of its own",
+        )
+    return _Gateways(wanted, clashing)
+
+
+def _overlap(one: IPInterface, other: IPInterface) -> bool:
+    """One gateway a network; several networks on one bridge are fine."""
+    return one.version == other.version and one.network.overlaps(other.network)
+
+
+def _dad(address: IPInterface) -> bool | None:
+    return False if isinstance(address, IPv6Interface) else None
+
+
+def _bridge(wiring: Wiring, mtu: int) -> Iterator[Obj]:
+    """A bridge that is there keeps its MTU; one that we did not make keeps its sysctls too: it
+    may be the node's uplink, which lives by router advertisements."""
+    conf, facts = wiring.conf, wiring.facts
+    new = facts.bridge is None
+    yield Bridge(
+        conf.bridge,
+        mtu=mtu if new else None,
+        vlan_filtering=True if conf.vlan else None,
+        promisc=True if conf.promisc else None,
+        alias=f"podwire {conf.name}"[:255] if new else None,
+        mac=facts.fresh_mac if new else None,
+    )
+    if new or (facts.bridge and facts.bridge.ours):
+        yield from no_autoconfiguration(HOST, conf.bridge, facts)
+        if facts.ipv6:
+            yield Sysctl(HOST, ("ipv6", "conf", conf.bridge, "accept_dad"), "0")
+
+
+def _port(wiring: Wiring, mtu: int) -> Iterator[Obj]:
+    conf, link = wiring.conf, wiring.host_link
+    yield veth(wiring, master=conf.bridge, mtu=mtu)
+    yield Port(link, hairpin=conf.hairpin, isolated=conf.port_isolation)
+    if conf.vlan:
+        yield PortVlan(link, conf.vlan, default=conf.preserve_default_vlan)
+    yield from no_autoconfiguration(HOST, link, wiring.facts)
+    if wiring.facts.ipv6:  # a port speaks no IP of its own
+        yield Sysctl(HOST, ("ipv6", "conf", link, "disable_ipv6"), "1")
+    yield Up(HOST, link)
+
+
+def _routes(wiring: Wiring) -> Iterator[Obj]:
+    ips = wiring.addressing.ips
+    for route in _result_routes(wiring):
+        gateway = gateway_of(ips, route.dst.version)
+        yield pod_route(wiring.attachment.ifname, route, gateway, onlink=False)
+
+
+def _result_routes(wiring: Wiring) -> tuple[Route, ...]:
+    """IPAM's routes, and with isDefaultGateway a default route in each version that has a
+    gateway and no default route yet."""
+    routes = wiring.addressing.routes
+    if not wiring.conf.is_default_gateway:
+        return routes
+    present = {route.dst for route in routes}
+    added = []
+    for version in wiring.versions:
+        gateway = gateway_of(wiring.addressing.ips, version)
+        if gateway and ANY[version] not in present:
+            added.append(Route(ANY[version], gw=gateway))
+    return (*routes, *added)
+
+
+def _result(wiring: Wiring, mtu: int) -> Result:
+    conf, facts = wiring.conf, wiring.facts
+    bridge_mtu = facts.bridge.mtu if facts.bridge else mtu
+    bridge_mac = facts.bridge.mac if facts.bridge else facts.fresh_mac
+    interfaces = (
+        Interface(conf.bridge, bridge_mac, bridge_mtu),
+        Interface(wiring.host_link, wiring.host_mac, mtu),
+        Interface(wiring.attachment.ifname, wiring.pod_mac, mtu, sandbox=wiring.netns),
+    )
+    ips = tuple(
+        IPConfig(ip.address, ip.gateway, POD_INTERFACE) for ip in wiring.addressing.ips
+    )
+    dns = conf.dns if any(conf.dns) else wiring.addressing.dns
+    return Result(interfaces, ips, _result_routes(wiring), dns)

@@ -1,0 +1,210 @@
+"""ADD: address, wanted state, difference, apply; everything undone when any of it fails.
+
+Order: the lease is durable and the record written before the first change in the kernel, so that
+DEL cleans up whatever moment the process dies at.
+"""
+
+from __future__ import annotations
+
+from cni_plugin.attach.wiring import Wiring
+from cni_plugin.cni.errors import CNIError, Conflict
+from cni_plugin.cni.values import Dns, IPConfig, Request, Result
+from cni_plugin.commands.delete import clean_up
+from cni_plugin.commands.state import desired_state, owned
+from cni_plugin.model.names import host_link
+from cni_plugin.model.objects import HOST, Addr, Bridge, ForwardAccept, Obj, RuleChain, Sysctl
+from cni_plugin.model.plan import Step, diff, inverse, removal
+from cni_plugin.ports import Kernel, Netns, Ports
+from cni_plugin.record import DONE, PENDING, Record
+from ipam.errors import IpamError
+from ipam.values import IPInterface, Lease, Owner
+
+ATTEMPTS = 3  # a parallel ADD may make or remove the bridge between looking and acting
+BRIDGED_UNFILTERED = (
+    "bridged packets do not pass iptables (net.bridge.bridge-nf-call-iptables is not 1): a Service"
+    " whose pod is on this node will not answer its neighbours; load br_netfilter and set it to 1"
+)
+
+
+def add(request: Request, ports: Ports) -> Result:
+    """Wires the pod. On failure nothing is left: no link, address, rule, lease or record."""
+    with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
+        refuse_or_clean(request, ports, kernel)
+        if request.conf.mode == "bridge" and not kernel.bridged_packets_filtered():
+            ports.warn(BRIDGED_UNFILTERED)
+        call = _Call(request, ports, kernel, netns)
+        try:
+            result = call.wire()
+        except BaseException:
+            call.give_back()
+            raise
+    return _after(request.prev_result, result)
+
+
+def refuse_or_clean(request: Request, ports: Ports, kernel: Kernel) -> None:
+    """SPEC 1.1.0, ADD: an interface that is there already is an error. What an ADD that was cut
+    off left behind is not: it is cleaned up and the call goes on."""
+    conf, attachment = request.conf, request.attachment
+    record = ports.records.load(conf.name, attachment)
+    ours = record is not None or host_link(conf.name, *attachment) in kernel.links()
+    if kernel.pod_has(attachment.ifname) and (record is None or record.phase == DONE):
+        raise Conflict(
+            f"CNI_IFNAME {attachment.ifname!r} exists already in {request.netns}",
+            "this attachment was added before: run DEL first"
+            if ours
+            else "another plugin or program made it: give this network another CNI_IFNAME",
+        )
+    if ours:
+        ports.warn("an earlier ADD of this attachment was cut off: cleaning up after it")
+        clean_up(request, ports, kernel)
+
+
+class _Call:
+    """One ADD under way: what it has taken, so that it can be given back."""
+
+    def __init__(self, request: Request, ports: Ports, kernel: Kernel, netns: Netns) -> None:
+        self._request = request
+        self._ports = ports
+        self._kernel = kernel
+        self._netns = netns
+        self._applied: tuple[Step, ...] = ()
+        self._delegated = False
+        self._reserved = False
+
+    def wire(self) -> Result:
+        ipam = self._request.conf.ipam
+        if ipam is None:
+            return self._attach(Result())
+        if ipam.in_process:
+            return self._attach(self._reserve())
+        # A foreign plugin may need the interface (dhcp asks through it), so the link comes first.
+        self._attach(Result())
+        self._delegated = True
+        addressing = self._ports.delegate(self._request, ipam.type, "ADD")
+        if addressing is None or not addressing.ips:
+            raise CNIError(f"{ipam.type} ADD gave no address")
+        return self._attach(addressing)
+
+    def give_back(self) -> None:
+        """Undoes the call. What cannot be undone is logged; DEL finds it by the record."""
+        failures = self._kernel.apply(self._undo(), stop=False).failures
+        conf, attachment = self._request.conf, self._request.attachment
+        try:
+            if self._delegated and conf.ipam:
+                self._ports.delegate(self._request, conf.ipam.type, "DEL")
+            if not failures and self._reserved and conf.ipam:
+                self._ports.leases.release(conf.ipam, conf.name, owner_of(self._request))
+            if not failures:
+                self._ports.records.remove(conf.name, attachment)
+        except (CNIError, IpamError) as error:
+            failures = (*failures, CNIError(str(error)))
+        for failure in failures:
+            self._ports.warn(f"undoing ADD: {failure}")
+
+    def _reserve(self) -> Result:
+        conf, ports = self._request.conf, self._ports
+        assert conf.ipam is not None  # noqa: S101  for the type checker
+        leases = ports.leases.reserve(
+            conf.ipam, conf.name, owner_of(self._request), conf.runtime.ips
+        )
+        self._reserved = True
+        dns = ports.resolv_conf(conf.ipam.resolv_conf) if conf.ipam.resolv_conf else Dns()
+        return Result(ips=tuple(map(_ip_config, leases)), routes=conf.ipam.routes, dns=dns)
+
+    def _attach(self, addressing: Result) -> Result:
+        """Brings the kernel to the wanted state; looks again when somebody else changed it."""
+        for attempt in range(ATTEMPTS):
+            wiring = self._wiring(addressing)
+            wanted = desired_state(wiring)
+            self._save(PENDING, addressing, wanted.objects)
+            found = self._kernel.observe((*wanted.objects, *wanted.obsolete))
+            steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))
+            outcome = self._kernel.apply(steps, stop=True)
+            self._applied += outcome.done
+            if not outcome.failures:
+                break
+            failure = outcome.failures[0]
+            if attempt == ATTEMPTS - 1 or not getattr(failure, "stale", False):
+                raise failure
+        if self._request.conf.enable_dad:
+            self._kernel.settled(self._request.attachment.ifname)
+        self._save(DONE, addressing, wanted.objects)
+        return wanted.result
+
+    def _wiring(self, addressing: Result) -> Wiring:
+        request = self._request
+        return Wiring(
+            conf=request.conf,
+            attachment=request.attachment,
+            pod=request.pod,
+            netns=request.netns,
+            addressing=addressing,
+            facts=self._kernel.facts(request.conf),
+        )
+
+    def _save(self, phase: str, addressing: Result, objects: tuple[Obj, ...]) -> None:
+        request, ipam = self._request, self._request.conf.ipam
+        self._ports.records.save(
+            Record(
+                network=request.conf.name,
+                attachment=request.attachment,
+                phase=phase,
+                mode=request.conf.mode,
+                netns=request.netns,
+                netns_inode=self._netns.inode,
+                pod=str(request.pod),
+                ipam_type=ipam.type if ipam else "",
+                data_dir=ipam.data_dir if ipam else "",
+                addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
+                owned=owned(objects),
+            )
+        )
+
+    def _undo(self) -> tuple[Step, ...]:
+        """The applied steps, inverted, less what other pods may rely on by now."""
+        conf = self._request.conf
+        mine = host_link(conf.name, *self._request.attachment)
+        shared = conf.mode == "bridge" and any(
+            port != mine for port in self._kernel.ports(conf.bridge)
+        )
+        return tuple(
+            step for step in inverse(self._applied) if not _stays(step.subject, conf.bridge, shared)
+        )
+
+
+def _stays(obj: Obj, bridge: str, shared: bool) -> bool:
+    """Node-wide objects that a failed ADD leaves: forwarding and the base chains (harmless, and
+    another ADD may count on them this very moment), and a bridge that has other ports."""
+    if isinstance(obj, Sysctl):
+        return obj.path in (("ipv4", "ip_forward"), ("ipv6", "conf", "all", "forwarding"))
+    if isinstance(obj, RuleChain):
+        return obj not in owned((obj,))
+    if isinstance(obj, (Bridge, ForwardAccept)):
+        return shared
+    return isinstance(obj, Addr) and (obj.place, obj.link) == (HOST, bridge) and shared
+
+
+def owner_of(request: Request) -> Owner:
+    return Owner(*request.attachment, pod=str(request.pod))
+
+
+def _ip_config(lease: Lease) -> IPConfig:
+    address: IPInterface = lease.address
+    return IPConfig(address, lease.gateway)
+
+
+def _after(previous: Result | None, result: Result) -> Result:
+    """Later in a chain: what earlier plugins made is passed on, ours comes after it."""
+    if previous is None:
+        return result
+    offset = len(previous.interfaces)
+    ips = tuple(
+        ip if ip.interface is None else ip._replace(interface=ip.interface + offset)
+        for ip in result.ips
+    )
+    return Result(
+        interfaces=previous.interfaces + result.interfaces,
+        ips=previous.ips + ips,
+        routes=previous.routes + result.routes,
+        dns=result.dns if any(result.dns) else previous.dns,
+    )

@@ -1,0 +1,78 @@
+"""GC: every attachment of the network that the runtime does not list is taken away as DEL does."""
+
+from __future__ import annotations
+
+from cni_plugin.cni.errors import CNIError
+from cni_plugin.cni.values import Attachment, Request
+from cni_plugin.commands.delete import raise_all, remove_attachment
+from cni_plugin.ports import Kernel, Ports
+from ipam.errors import IpamError
+
+ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
+
+
+def collect(request: Request, ports: Ports) -> None:
+    """SPEC 1.1.0, GC: goes on after errors and reports them all. Without a list nothing is valid
+    to remove; with an empty list nothing is valid to keep."""
+    valid = request.valid_attachments
+    if valid is None:
+        ports.warn("GC without cni.dev/valid-attachments: nothing is removed")
+        return
+    failures: list[CNIError] = []
+    with ports.kernel(None) as kernel:
+        for attachment in _stale(request, ports, kernel):
+            failures += _remove(request, attachment, ports, kernel)
+    failures += _release_rest(request, ports)
+    failures += _delegate_gc(request, ports)
+    raise_all(failures)
+
+
+def _stale(request: Request, ports: Ports, kernel: Kernel) -> tuple[Attachment, ...]:
+    """By record and by the mark on links; the order is the records' first."""
+    network, valid = request.conf.name, set(request.valid_attachments or ())
+    known = [record.attachment for record in ports.records.of_network(network)]
+    for alias in kernel.links().values():
+        words = alias.split(" ")
+        if len(words) == ALIAS_WORDS and words[1] == network:
+            known.append(Attachment(words[2], words[3]))
+    return tuple(item for item in dict.fromkeys(known) if item not in valid)
+
+
+def _remove(
+    request: Request, attachment: Attachment, ports: Ports, kernel: Kernel
+) -> list[CNIError]:
+    record = ports.records.load(request.conf.name, attachment)
+    try:
+        return remove_attachment(request.conf, attachment, record, ports, kernel)
+    except CNIError as error:
+        return [error]
+    except IpamError as error:
+        return [_translated(error)]
+
+
+def _release_rest(request: Request, ports: Ports) -> list[CNIError]:
+    """Reservations that no record or link speaks for."""
+    ipam = request.conf.ipam
+    if ipam is None or not ipam.in_process:
+        return []
+    valid = {tuple(attachment) for attachment in request.valid_attachments or ()}
+    try:
+        ports.leases.retain(ipam, request.conf.name, valid)  # type: ignore[arg-type]
+    except IpamError as error:
+        return [_translated(error)]
+    return []
+
+
+def _delegate_gc(request: Request, ports: Ports) -> list[CNIError]:
+    ipam = request.conf.ipam
+    if ipam is None or ipam.in_process:
+        return []
+    try:
+        ports.delegate(request, ipam.type, "GC")
+    except CNIError as error:
+        return [error]
+    return []
+
+
+def _translated(error: IpamError) -> CNIError:
+    return CNIError(error.msg, error.details, code=error.code)

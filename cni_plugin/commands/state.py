@@ -1,0 +1,67 @@
+"""The whole wanted state of one attachment: the mode's objects and the filter's."""
+
+from __future__ import annotations
+
+from cni_plugin import attach
+from cni_plugin.attach.wiring import Desired, Wiring
+from cni_plugin.filter import guard, masquerade
+from cni_plugin.model.objects import Element, ForwardAccept, Obj, RuleChain, Veth
+from ipam.values import IPNetwork
+
+
+def desired_state(wiring: Wiring) -> Desired:
+    """What ADD makes and CHECK compares with."""
+    mode = attach.desired(wiring)
+    objects = (*mode.objects, *_guard(wiring), *_masquerade(wiring), *_forward(wiring))
+    return mode._replace(objects=objects)
+
+
+def owned(objects: tuple[Obj, ...]) -> tuple[Obj, ...]:
+    """Those that go with the attachment: the pair, its elements, its network's masquerade chain
+    (which stays while another pod's element leads into it). The rest is the node's, shared, or
+    hangs on the pair and goes with it."""
+    return tuple(
+        obj
+        for obj in objects
+        if isinstance(obj, (Veth, Element))
+        or (isinstance(obj, RuleChain) and masquerade.is_network_chain(obj))
+    )
+
+
+def _family(wiring: Wiring) -> str:
+    """Ports are guarded in the bridge family, routed links in inet."""
+    return "bridge" if wiring.conf.mode == "bridge" else "inet"
+
+
+def _guard(wiring: Wiring) -> tuple[Obj, ...]:
+    conf = wiring.conf
+    if not (conf.anti_spoof_mac or conf.anti_spoof_ip):
+        return ()
+    elements = guard.desired_elements(
+        _family(wiring),
+        wiring.host_link,
+        wiring.pod_mac,
+        tuple(ip.address.ip for ip in wiring.addressing.ips),
+        check_mac=conf.anti_spoof_mac,
+        # A layer-2 attachment has no addresses that we know of.
+        check_ip=conf.anti_spoof_ip and conf.ipam is not None,
+    )
+    return (*guard.desired_chains(_family(wiring)), *elements)
+
+
+def _networks(wiring: Wiring) -> tuple[IPNetwork, ...]:
+    return tuple(dict.fromkeys(ip.address.network for ip in wiring.addressing.ips))
+
+
+def _masquerade(wiring: Wiring) -> tuple[Obj, ...]:
+    if not wiring.conf.ip_masq or not wiring.addressing.ips:
+        return ()
+    kept = (*_networks(wiring), *wiring.conf.non_masquerade_cidrs)
+    addresses = tuple(ip.address.ip for ip in wiring.addressing.ips)
+    elements = masquerade.desired_elements(wiring.host_link, addresses, kept)
+    return (*masquerade.desired_chains(kept), *elements)
+
+
+def _forward(wiring: Wiring) -> tuple[ForwardAccept, ...]:
+    drops = wiring.facts.forward_drops
+    return tuple(ForwardAccept(net) for net in _networks(wiring) if net.version in drops)

@@ -1,0 +1,347 @@
+"""Applies a plan's steps: in order, batched, with every failure attributed to its step."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from cni_plugin.cni.errors import CNIError, KernelRefused
+from cni_plugin.kernel import nft, rtnl, sysctl
+from cni_plugin.kernel.netlink import KernelError, Message
+from cni_plugin.kernel.places import Places
+from cni_plugin.model.objects import (
+    HOST,
+    POD,
+    Addr,
+    Bridge,
+    Element,
+    ForwardAccept,
+    Neigh,
+    Port,
+    PortVlan,
+    RouteTo,
+    RuleChain,
+    Sysctl,
+    Up,
+    Veth,
+)
+from cni_plugin.model.plan import Step, describe
+
+# What a removal answers when the object, or the link it hung on, is gone already.
+GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
+# EBUSY on a chain: another pod's element still leads into it, so it stays.
+IN_USE = (errno.EBUSY,)
+
+
+class StepFailed(KernelRefused):
+    """One step was refused. errno lets the caller tell a stale view from a refusal."""
+
+    def __init__(self, error: KernelError, step: Step) -> None:
+        super().__init__(str(error), _remedy(error, step))
+        self.errno = error.errno
+        self.step = step
+
+    @property
+    def stale(self) -> bool:
+        """Somebody else changed what we looked at: looking again may help."""
+        return self.errno in (errno.EEXIST, errno.ENODEV, errno.ENOENT, errno.EAGAIN)
+
+
+class Outcome(NamedTuple):
+    """What was done, and what was not. With stop=True there is at most one failure."""
+
+    done: tuple[Step, ...]
+    failures: tuple[CNIError, ...]
+
+
+def apply(places: Places, steps: Sequence[Step], *, stop: bool) -> Outcome:
+    """Applies the steps in order. stop: give up at the first failure (ADD); otherwise go on and
+    report them all (DEL, undoing)."""
+    done: list[Step] = []
+    failures: list[CNIError] = []
+    for channel, group in groupby(steps, _channel):
+        outcome = channel(places, tuple(group), stop)
+        places.forget()
+        done += outcome.done
+        failures += outcome.failures
+        if stop and failures:
+            break
+    return Outcome(tuple(done), tuple(failures))
+
+
+Channel = Callable[[Places, tuple[Step, ...], bool], Outcome]
+
+
+def _channel(step: Step) -> Channel:
+    """Which kernel interface a step goes through; neighbours of one channel share a batch."""
+    obj = step.subject
+    if isinstance(obj, (RuleChain, Element)):
+        return _through_filter
+    if isinstance(obj, Sysctl):
+        return _pod_sysctls if obj.place == POD else _host_sysctls
+    if isinstance(obj, ForwardAccept):
+        return _through_iptables
+    return _pod_links if getattr(obj, "place", HOST) == POD else _host_links
+
+
+# links, addresses, routes ------------------------------------------------------------------------
+
+
+def _host_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    return _links(places, HOST, steps, stop)
+
+
+def _pod_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    return _links(places, POD, steps, stop)
+
+
+def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    """One batch, cut after a bridge is made: the next message needs its index."""
+    done: list[Step] = []
+    failures: list[CNIError] = []
+    for run in _runs(steps):
+        outcome = _batch(places, place, run)
+        places.forget()
+        done += outcome.done
+        failures += outcome.failures
+        if stop and failures:
+            break
+    return Outcome(tuple(done), tuple(failures))
+
+
+def _runs(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
+    run: list[Step] = []
+    for step in steps:
+        run.append(step)
+        if isinstance(step.subject, Bridge) and step.found is None:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _batch(places: Places, place: str, steps: list[Step]) -> Outcome:
+    owners: list[Step] = []
+    messages: list[Message] = []
+    failed: dict[int, StepFailed] = {}
+    for step in steps:
+        try:
+            wanted = list(_messages(places, step))
+        except StepFailed as error:
+            failed[id(step)] = error
+            continue
+        owners += [step] * len(wanted)
+        messages += wanted
+    for step, error in zip(owners, places.socket(place).batch(messages), strict=True):
+        if error is not None and not (step.wanted is None and error.errno in GONE):
+            failed.setdefault(id(step), StepFailed(error, step))
+    return Outcome(
+        tuple(step for step in steps if id(step) not in failed),
+        tuple(failed[id(step)] for step in steps if id(step) in failed),
+    )
+
+
+def _messages(places: Places, step: Step) -> Iterator[Message]:
+    """The messages of one step. An object whose link is gone needs none when it is removed."""
+    line = describe(step)
+    obj = step.subject
+    if isinstance(obj, Bridge):
+        yield from _bridge_messages(places, step, line)
+    elif isinstance(obj, Veth):
+        yield from _veth_messages(places, step, obj, line)
+    elif isinstance(obj, Port):
+        if step.wanted is not None:
+            yield rtnl.change_port(obj, line)
+    elif isinstance(obj, Up):
+        yield rtnl.change_link(obj.link, rtnl.LinkChange(up=step.wanted is not None), line)
+    elif isinstance(obj, PortVlan):
+        yield from _vlan_messages(places, step, obj, line)
+    elif isinstance(obj, (Addr, Neigh, RouteTo)):
+        yield from _hanging_messages(places, step, obj, line)
+
+
+def _bridge_messages(places: Places, step: Step, line: str) -> Iterator[Message]:
+    bridge = step.subject
+    assert isinstance(bridge, Bridge)  # noqa: S101  for the type checker
+    if step.wanted is None:
+        if not bridge_ports(places, bridge.name):
+            yield rtnl.delete_link(bridge.name, line)
+    elif step.found is None:
+        yield rtnl.new_bridge(bridge, line)
+        if bridge.alias:
+            yield rtnl.change_link(bridge.name, rtnl.LinkChange(alias=bridge.alias), line)
+    else:
+        change = rtnl.LinkChange(
+            up=bridge.up,
+            mac=bridge.mac,
+            promisc=bridge.promisc,
+            mtu=bridge.mtu,
+            vlan_filtering=bridge.vlan_filtering,
+        )
+        yield rtnl.change_link(bridge.name, change, line)
+
+
+def bridge_ports(places: Places, name: str) -> tuple[str, ...]:
+    """The names of the links in a bridge; none when it is gone."""
+    bridge = places.link(HOST, name)
+    if bridge is None:
+        return ()
+    links = map(rtnl.parse_link, places.host.dump(rtnl.dump_links(bridge.index)))
+    return tuple(link.name for link in links if link.master == bridge.index)
+
+
+def _veth_messages(places: Places, step: Step, veth: Veth, line: str) -> Iterator[Message]:
+    if step.wanted is None:
+        yield rtnl.delete_link(veth.name, line)
+        return
+    master = _index(places, HOST, veth.master) if veth.master else 0
+    if step.found is None:
+        yield rtnl.new_veth(veth, places.netns_fd, master, line)
+        yield rtnl.change_link(veth.name, rtnl.LinkChange(alias=veth.alias), line)
+    else:
+        change = rtnl.LinkChange(mac=veth.mac, mtu=veth.mtu, master=master, alias=veth.alias)
+        yield rtnl.change_link(veth.name, change, line)
+
+
+def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: str) -> Iterator[Message]:
+    link = places.link(HOST, vlan.link)
+    if step.wanted is None:
+        if link:
+            yield rtnl.port_vlan(link.index, vlan.vid, line, remove=True)
+        return
+    index = _index(places, HOST, vlan.link)
+    yield rtnl.port_vlan(index, vlan.vid, line)
+    if not vlan.default:
+        yield rtnl.port_vlan(index, 1, line, remove=True)
+
+
+def _hanging_messages(
+    places: Places, step: Step, obj: Addr | Neigh | RouteTo, line: str
+) -> Iterator[Message]:
+    """What hangs on a link: nothing is left to remove when the link is gone."""
+    if step.wanted is None and places.link(obj.place, obj.link) is None:
+        return
+    index = _index(places, obj.place, obj.link)
+    replace = step.found is not None
+    if isinstance(obj, Neigh):
+        yield (rtnl.new_neigh if step.wanted else rtnl.delete_neigh)(obj, index, line)
+    elif isinstance(obj, Addr):
+        if step.wanted:
+            yield rtnl.new_address(obj, index, line, replace=replace)
+        else:
+            yield rtnl.delete_address(obj, index, line)
+    elif step.wanted:
+        yield rtnl.new_route(obj, index, line, replace=replace)
+    else:
+        yield rtnl.delete_route(obj, index, line)
+
+
+def _index(places: Places, place: str, name: str) -> int:
+    link = places.link(place, name)
+    if link is None:  # gone between looking and acting: the kernel would say ENODEV
+        raise StepFailed(
+            KernelError(errno.ENODEV, f"ip link show {name}"), Step(Up(place, name), None)
+        )
+    return link.index
+
+
+# sysctls, nftables, iptables ---------------------------------------------------------------------
+
+
+def _host_sysctls(_places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    return _one_by_one(steps, _write_sysctl, stop)
+
+
+def _pod_sysctls(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    return places.run(POD, lambda: _one_by_one(steps, _write_sysctl, stop))
+
+
+def _write_sysctl(step: Step) -> None:
+    if isinstance(step.wanted, Sysctl):  # a value has no absence to go back to
+        sysctl.write(step.wanted.path, step.wanted.value)
+
+
+def _through_iptables(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    from cni_plugin.kernel import iptables  # noqa: PLC0415  brings subprocess: 15 ms cold
+
+    def act(step: Step) -> None:
+        accept = step.subject
+        assert isinstance(accept, ForwardAccept)  # noqa: S101  for the type checker
+        change = iptables.accept_forward if step.wanted else iptables.unaccept_forward
+        change(places.filter, accept.range)
+
+    return _one_by_one(steps, act, stop)
+
+
+def _through_filter(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+    """One transaction for all. Where not all must succeed, a refused one is taken step by step."""
+    try:
+        nft.transaction(places.filter, [m for step in _tables(steps) for m in step])
+    except KernelError as error:
+        if stop or len(steps) == 1:
+            return _filter_refused(steps, error)
+        outcomes = [_through_filter(places, (step,), True) for step in steps]
+        return Outcome(
+            tuple(step for outcome in outcomes for step in outcome.done),
+            tuple(failure for outcome in outcomes for failure in outcome.failures),
+        )
+    return Outcome(steps, ())
+
+
+def _filter_refused(steps: tuple[Step, ...], error: KernelError) -> Outcome:
+    removing = all(step.wanted is None for step in steps)
+    if removing and error.errno in (*GONE, *IN_USE):
+        return Outcome(steps, ())
+    return Outcome((), (StepFailed(error, steps[0]),))
+
+
+def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
+    """The transaction, a list of messages a step; tables and sets first when a chain is made."""
+    families = {
+        step.wanted.family: None for step in steps if isinstance(step.wanted, RuleChain)
+    }
+    for family in families:
+        yield list(nft.new_table(family))
+    for step in steps:
+        obj = step.subject
+        if isinstance(obj, RuleChain):
+            yield list(nft.new_chain(obj) if step.wanted else nft.delete_chain(obj))
+        elif isinstance(obj, Element):
+            old = [nft.delete_element(step.found)] if isinstance(step.found, Element) else []
+            new = [nft.new_element(step.wanted)] if isinstance(step.wanted, Element) else []
+            yield old + new
+
+
+def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool) -> Outcome:  # noqa: FBT001
+    done: list[Step] = []
+    failures: list[CNIError] = []
+    for step in steps:
+        try:
+            act(step)
+        except CNIError as error:
+            failures.append(error)
+            if stop:
+                break
+        else:
+            done.append(step)
+    return Outcome(tuple(done), tuple(failures))
+
+
+_REMEDIES: dict[tuple[type | None, int], str] = {
+    (None, errno.EPERM): "podwire needs CAP_NET_ADMIN (run it as root)",
+    (PortVlan, errno.EOPNOTSUPP): "this kernel has no bridge VLAN filtering: leave `vlan` out",
+    (Veth, errno.EOPNOTSUPP): "this kernel has no veth (CONFIG_VETH)",
+    (Veth, errno.EEXIST): "an interface of that name is there already, in the pod or on the node",
+    (Bridge, errno.EOPNOTSUPP): "this kernel has no bridge (CONFIG_BRIDGE)",
+    (RuleChain, errno.EOPNOTSUPP): "this kernel lacks a part of nftables (bridge family, masq)",
+    (Addr, errno.EACCES): "IPv6 is disabled for this interface or namespace",
+    (RouteTo, errno.ENETUNREACH): "the route's next hop is not on a network of this interface",
+    (RouteTo, errno.EHOSTUNREACH): "the route's next hop is not on a network of this interface",
+}
+
+
+def _remedy(error: KernelError, step: Step) -> str:
+    code = error.errno or 0
+    return _REMEDIES.get((type(step.subject), code)) or _REMEDIES.get((None, code), "")

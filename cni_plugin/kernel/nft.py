@@ -1,0 +1,318 @@
+"""nftables over netlink: our values to messages, and what the kernel shows of them.
+
+No `nft` binary: a node may lack it, and starting it costs more than everything here.
+Source: linux/netfilter/nf_tables.h, nfnetlink.h; comments are laid out as libnftnl does (type,
+length, text), so `nft list ruleset` shows them.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import ip_address
+
+from cni_plugin.filter.tables import FAMILY_SETS, SETS, TABLE, VERDICT_MAPS
+from cni_plugin.kernel.netlink import (
+    NLM_F_CREATE,
+    KernelError,
+    Message,
+    Received,
+    Socket,
+    attr,
+    attribute_map,
+    attributes,
+    nested,
+    string,
+    text,
+)
+from cni_plugin.kernel.rtnl import mac_bytes
+from cni_plugin.model.objects import Element, RuleChain
+from cni_plugin.model.rules import Compare, Expr, Load, Lookup, Mask, Masquerade, Rule, Verdict
+
+SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
+NEWTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 3, 4, 5  # NFT_MSG_*
+NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8, 9, 12, 13, 14
+FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
+KEY_TYPES = {"ipv4_addr": (7, 4), "ipv6_addr": (8, 16), "ether_addr": (9, 6), "ifname": (41, 16)}
+SET_MAP, DATA_VERDICT = 0x8, 0xFFFFFF00  # NFT_SET_MAP, NFT_DATA_VERDICT
+VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}  # NF_*, NFT_*
+RANDOM_FULLY = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
+
+
+def be32(kind: int, value: int) -> bytes:
+    return attr(kind, struct.pack(">I", value & 0xFFFFFFFF))
+
+
+def _message(kind: int, family: str, body: bytes, line: str, flags: int = 0) -> Message:
+    header = struct.pack(">BBH", FAMILIES[family], 0, 0)  # struct nfgenmsg
+    return Message(SUBSYSTEM << 8 | kind, flags, header + body, line)
+
+
+def _edge(kind: int) -> Message:
+    return Message(kind, 0, struct.pack(">BBH", 0, 0, SUBSYSTEM), "nft transaction")
+
+
+def transaction(socket: Socket, messages: Sequence[Message]) -> None:
+    """All or nothing. Raises the first KernelError; then the kernel has changed nothing."""
+    if messages:
+        socket.transaction(_edge(BATCH_BEGIN), messages, _edge(BATCH_END))
+
+
+def _comment(comment: str) -> bytes:
+    raw = comment.encode() + b"\0"
+    return bytes([0, len(raw)]) + raw  # NFTNL_UDATA_*_COMMENT is 0 for rules and elements
+
+
+def _parse_comment(data: bytes) -> str:
+    if len(data) < 2 or data[0] != 0:
+        return ""
+    return string(data[2 : 2 + data[1]])
+
+
+# tables, sets and chains -------------------------------------------------------------------------
+
+
+def new_table(family: str) -> Iterator[Message]:
+    """The table and its sets; what is there already stays as it is."""
+    yield _message(NEWTABLE, family, text(1, TABLE), f"nft add table {family} {TABLE}", NLM_F_CREATE)
+    for number, name in enumerate(FAMILY_SETS[family], 1):
+        fields = SETS[name]
+        key_type = 0
+        for field in fields:
+            key_type = key_type << 6 | KEY_TYPES[field][0]  # as nft numbers concatenations
+        body = text(1, TABLE) + text(2, name) + be32(4, key_type) + be32(5, _key_bytes(fields))
+        body += be32(10, number)  # NFTA_SET_ID, unique in the transaction
+        # NFTNL_UDATA_SET_KEYBYTEORDER = host (1): without it `nft` shows names of links as "".
+        body += attr(13, bytes([0, 4]) + struct.pack("=I", 1)) if fields[0] == "ifname" else b""
+        if name in VERDICT_MAPS:
+            body += be32(3, SET_MAP) + be32(6, DATA_VERDICT)
+        line = f"nft add set {family} {TABLE} {name}"
+        yield _message(NEWSET, family, body, line, NLM_F_CREATE)
+
+
+def _key_bytes(fields: tuple[str, ...]) -> int:
+    if len(fields) == 1:
+        return KEY_TYPES[fields[0]][1]
+    return sum((KEY_TYPES[field][1] + 3) & ~3 for field in fields)
+
+
+def new_chain(chain: RuleChain) -> Iterator[Message]:
+    """The chain with exactly its rules: the old ones go in the same transaction."""
+    line = f"nft add chain {chain.family} {TABLE} {chain.name}"
+    body = text(1, TABLE) + text(3, chain.name)
+    if chain.hook:
+        hook = be32(1, chain.hook.number) + be32(2, chain.hook.priority)
+        body += nested(4, hook) + be32(5, VERDICTS["accept"]) + text(7, chain.hook.type)
+    yield _message(NEWCHAIN, chain.family, body, line, NLM_F_CREATE)
+    flush = text(1, TABLE) + text(2, chain.name)
+    yield _message(DELRULE, chain.family, flush, f"nft flush chain {chain.family} {chain.name}")
+    for rule in chain.rules:
+        yield _new_rule(chain.family, rule)
+
+
+def delete_chain(chain: RuleChain) -> Iterator[Message]:
+    line = f"nft delete chain {chain.family} {TABLE} {chain.name}"
+    body = text(1, TABLE)
+    yield _message(DELRULE, chain.family, body + text(2, chain.name), line)
+    yield _message(DELCHAIN, chain.family, body + text(3, chain.name), line)
+
+
+def _new_rule(family: str, rule: Rule) -> Message:
+    exprs = [nested(1, text(1, name), nested(2, data)) for name, data in map(_expr, rule.exprs)]
+    body = text(1, TABLE) + text(2, rule.chain) + nested(4, *exprs) + attr(7, _comment(rule.mark))
+    line = f"nft add rule {family} {TABLE} {rule.chain} {rule.text}"
+    return _message(NEWRULE, family, body, line, NLM_F_CREATE | 0x800)  # NLM_F_APPEND
+
+
+def _register(number: int) -> int:
+    return 8 + number  # NFT_REG32_00
+
+
+def _expr(expr: Expr) -> tuple[str, bytes]:
+    """An expression's name and its attributes."""
+    if isinstance(expr, Load) and expr.source == "meta":
+        return "meta", be32(1, _register(expr.register)) + be32(2, expr.what)
+    if isinstance(expr, Load):
+        where = be32(2, expr.what) + be32(3, expr.offset) + be32(4, expr.length)
+        return "payload", be32(1, _register(expr.register)) + where
+    if isinstance(expr, Mask):
+        registers = be32(1, _register(0)) + be32(2, _register(0)) + be32(3, len(expr.mask))
+        zero = bytes(len(expr.mask))
+        return "bitwise", registers + nested(4, attr(1, expr.mask)) + nested(5, attr(1, zero))
+    if isinstance(expr, Compare):
+        operator = be32(1, _register(0)) + be32(2, int(expr.negate))
+        return "cmp", operator + nested(3, attr(1, expr.data))
+    if isinstance(expr, Lookup):
+        target = be32(3, 0) if expr.verdict else b""  # NFT_REG_VERDICT
+        inverted = be32(5, 1) if expr.negate else b""  # NFT_LOOKUP_F_INV
+        return "lookup", text(1, expr.set) + be32(2, _register(0)) + target + inverted
+    if isinstance(expr, Masquerade):
+        return "masq", be32(1, RANDOM_FULLY)
+    return "immediate", be32(1, 0) + nested(2, _verdict(expr))
+
+
+def _verdict(verdict: Verdict) -> bytes:
+    chain = text(2, verdict.chain) if verdict.chain else b""
+    return nested(2, be32(1, VERDICTS[verdict.kind]), chain)
+
+
+# elements ----------------------------------------------------------------------------------------
+
+
+def _field(kind: str, value: str) -> bytes:
+    if kind == "ifname":
+        return value.encode().ljust(16, b"\0")
+    if kind == "ether_addr":
+        return mac_bytes(value)
+    return ip_address(value).packed
+
+
+def _key(element: Element) -> bytes:
+    fields = SETS[element.set]
+    parts = [_field(kind, value) for kind, value in zip(fields, element.key, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    return b"".join(part + b"\0" * (-len(part) % 4) for part in parts)
+
+
+def _parse_key(name: str, data: bytes) -> tuple[str, ...]:
+    values = []
+    for kind in SETS[name]:
+        size = KEY_TYPES[kind][1]
+        raw, data = data[:size], data[(size + 3) & ~3 :]
+        if kind == "ifname":
+            values.append(string(raw))
+        elif kind == "ether_addr":
+            values.append(raw.hex(":"))
+        else:
+            values.append(str(ip_address(raw)))
+    return tuple(values)
+
+
+def _element_list(element: Element, *, whole: bool) -> bytes:
+    parts = [nested(1, attr(1, _key(element)))]  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+    if whole and element.goto:
+        parts.append(nested(2, _verdict(Verdict("goto", element.goto))))
+    if whole and element.owner:
+        parts.append(attr(6, _comment(element.owner)))
+    elements = nested(3, nested(1, *parts))
+    return text(1, TABLE) + text(2, element.set) + elements
+
+
+def _element_line(verb: str, element: Element) -> str:
+    key = " . ".join(element.key)
+    return f"nft {verb} element {element.family} {TABLE} {element.set} {{ {key} }}"
+
+
+def new_element(element: Element) -> Message:
+    body = _element_list(element, whole=True)
+    return _message(NEWSETELEM, element.family, body, _element_line("add", element), NLM_F_CREATE)
+
+
+def delete_element(element: Element) -> Message:
+    body = _element_list(element, whole=False)
+    return _message(DELSETELEM, element.family, body, _element_line("delete", element))
+
+
+def observe_element(socket: Socket, element: Element) -> Element | None:
+    """The element with that key, as the kernel has it; None when element, set or table is gone."""
+    body = _element_list(element, whole=False)
+    message = _message(GETSETELEM, element.family, body, _element_line("get", element))
+    received = socket.get(message)
+    found = list(_elements(element.family, element.set, received)) if received else []
+    return found[0] if found else None
+
+
+def observe_owned(socket: Socket, owner: str) -> list[Element]:
+    """Every element that belongs to a host link, found by reading all sets: for when the
+    attachment's record is lost."""
+    return [
+        element
+        for family, sets in FAMILY_SETS.items()
+        for name in sets
+        for element in observe_set(socket, family, name)
+        if element.owner == owner
+    ]
+
+
+def observe_set(socket: Socket, family: str, name: str) -> list[Element]:
+    """All elements of a set; none when the table is not there."""
+    body = text(1, TABLE) + text(2, name)
+    message = _message(GETSETELEM, family, body, f"nft list set {family} {TABLE} {name}")
+    return [
+        element
+        for received in _dump(socket, message)
+        for element in _elements(family, name, received)
+    ]
+
+
+def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
+    for kind, item in attributes(attribute_map(received.body, 4).get(3, b"")):
+        if kind != 1:
+            continue
+        found = attribute_map(item)
+        key = attribute_map(found[1])[1]
+        verdict = attribute_map(attribute_map(found.get(2, b"")).get(2, b""))
+        yield Element(
+            family,
+            name,
+            _parse_key(name, key),
+            goto=string(verdict.get(2, b"")),
+            owner=_parse_comment(found.get(6, b"")) or None,
+        )
+
+
+# what is there -----------------------------------------------------------------------------------
+
+
+def observe_chains(socket: Socket, wanted: Iterable[RuleChain]) -> list[RuleChain]:
+    """The chains that exist, of those wanted; see RuleChain for what stands for their rules."""
+    wanted = list(wanted)
+    found = []
+    for family in {chain.family for chain in wanted}:
+        marks = _marks(socket, family)
+        for chain in wanted:
+            if chain.family != family or chain.name not in marks:
+                continue
+            same = marks[chain.name] == [rule.mark for rule in chain.rules]
+            found.append(chain if same else chain._replace(rules=()))
+    return found
+
+
+def _marks(socket: Socket, family: str) -> dict[str, list[str]]:
+    """The comments of our table's rules, in order, by chain; chains without rules included."""
+    marks: dict[str, list[str]] = {}
+    message = _message(GETCHAIN, family, b"", f"nft list chains {family}")
+    for received in _dump(socket, message):
+        found = attribute_map(received.body, 4)
+        if string(found[1]) == TABLE:
+            marks[string(found[3])] = []
+    message = _message(GETRULE, family, text(1, TABLE), f"nft list table {family} {TABLE}")
+    for received in _dump(socket, message):
+        found = attribute_map(received.body, 4)
+        if string(found[1]) == TABLE:
+            marks.setdefault(string(found[2]), []).append(_parse_comment(found.get(7, b"")))
+    return marks
+
+
+def forward_policy(socket: Socket, family: str) -> str | None:
+    """The policy of iptables-nft's FORWARD chain in table `filter` of family ip or ip6: accept or
+    drop; None when there is no such chain."""
+    body = text(1, "filter") + text(3, "FORWARD")
+    message = _message(GETCHAIN, family, body, f"nft list chain {family} filter FORWARD")
+    received = socket.get(message)
+    if received is None:
+        return None
+    policy = attribute_map(received.body, 4).get(5, b"\0\0\0\1")
+    return "accept" if int.from_bytes(policy, "big") else "drop"
+
+
+def _dump(socket: Socket, message: Message) -> list[Received]:
+    try:
+        return socket.dump(message)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:  # no such table or set: nothing is in it
+            return []
+        raise

@@ -1,0 +1,190 @@
+"""What is there now, for the objects somebody wants: the same identities, the found shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from typing import Any
+
+from cni_plugin.kernel import nft, rtnl, sysctl
+from cni_plugin.kernel.netlink import Socket
+from cni_plugin.kernel.places import Places
+from cni_plugin.model.objects import (
+    Addr,
+    Bridge,
+    Element,
+    ForwardAccept,
+    Key,
+    Neigh,
+    Obj,
+    Port,
+    PortVlan,
+    RouteTo,
+    RuleChain,
+    Sysctl,
+    Up,
+    Veth,
+    key,
+)
+
+DEFAULT_VLAN = 1
+# Destinations of no one (RFC 5737, RFC 3849): asking for the route to them finds the default.
+PROBE = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
+
+
+def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
+    """The objects that exist, by key. A pod namespace that is gone holds nothing."""
+    wanted = list(objects)
+    found: list[Obj] = []
+    chains = [obj for obj in wanted if isinstance(obj, RuleChain)]
+    if chains:
+        found += nft.observe_chains(places.filter, chains)
+    found += _routes(places, [obj for obj in wanted if isinstance(obj, RouteTo)])
+    for obj in wanted:
+        reader = _READERS.get(type(obj))
+        if reader and (seen := reader(places, obj)) is not None:
+            found.append(seen)
+    return {key(obj): obj for obj in found}
+
+
+def _bridge(places: Places, wanted: Bridge) -> Bridge | None:
+    link = places.link("host", wanted.name)
+    if link is None:
+        return None
+    return Bridge(
+        name=link.name,
+        mtu=link.mtu,
+        vlan_filtering=link.vlan_filtering if link.kind == "bridge" else None,
+        promisc=bool(link.flags & rtnl.IFF_PROMISC),
+        alias=link.alias,
+        mac=link.mac,
+        up=bool(link.flags & rtnl.IFF_UP),
+    )
+
+
+def _veth(places: Places, wanted: Veth) -> Veth | None:
+    link = places.link("host", wanted.name)
+    if link is None:
+        return None
+    peer = places.link("pod", wanted.peer) if wanted.peer and places.has_pod else None
+    return Veth(
+        name=link.name,
+        peer=peer.name if peer else None,
+        mac=link.mac,
+        peer_mac=peer.mac if peer else None,
+        mtu=link.mtu,  # the host's end: the pod and later plugins may lower their own
+        master=places.name_of("host", link.master) if link.master else "",
+        alias=link.alias,
+    )
+
+
+def _port(places: Places, wanted: Port) -> Port | None:
+    link = places.link("host", wanted.link)
+    if link is None or link.hairpin is None:
+        return None
+    return Port(link.name, hairpin=link.hairpin, isolated=bool(link.isolated))
+
+
+def _port_vlan(places: Places, wanted: PortVlan) -> PortVlan | None:
+    link = places.link("host", wanted.link)
+    if link is None:
+        return None
+    for received in places.host.dump(rtnl.dump_port_vlans(link.index)):
+        index, vlans = rtnl.parse_port_vlans(received)
+        if index == link.index and wanted.vid in vlans:
+            return PortVlan(wanted.link, wanted.vid, default=DEFAULT_VLAN in vlans)
+    return None
+
+
+def _up(places: Places, wanted: Up) -> Up | None:
+    link = places.link(wanted.place, wanted.link)
+    return wanted if link and link.flags & rtnl.IFF_UP else None
+
+
+def _addr(places: Places, wanted: Addr) -> Addr | None:
+    link = places.link(wanted.place, wanted.link)
+    if link is None:
+        return None
+    for found in places.addresses(wanted.place, link.index):
+        if found.address == wanted.address:
+            dad = None if wanted.address.version == 4 else not found.flags & rtnl.IFA_F_NODAD
+            connected = not found.flags & rtnl.IFA_F_NOPREFIXROUTE
+            return Addr(wanted.place, wanted.link, found.address, dad=dad, connected=connected)
+    return None
+
+
+def _neigh(places: Places, wanted: Neigh) -> Neigh | None:
+    link = places.link(wanted.place, wanted.link)
+    if link is None:
+        return None
+    socket = places.socket(wanted.place)
+    received = socket.get(rtnl.get_neigh(wanted.address, link.index))
+    if received is None:
+        return None
+    address, mac, permanent = rtnl.parse_neigh(received)
+    # A learned entry is not ours: shown without its MAC it differs from any that is wanted.
+    return Neigh(wanted.place, wanted.link, address, mac if permanent else "")
+
+
+def _routes(places: Places, wanted: list[RouteTo]) -> list[RouteTo]:
+    """One dump a link and family: the kernel has no lookup of one route by its identity."""
+    found: list[RouteTo] = []
+    for place, name, version in {(obj.place, obj.link, obj.dst.version) for obj in wanted}:
+        link = places.link(place, name)
+        if link is None:
+            continue
+        for received in places.socket(place).dump(rtnl.dump_routes(version, link.index)):
+            route = rtnl.parse_route(received)
+            if route and route.index == link.index:
+                found.append(_route_to(place, name, route))
+    return found
+
+
+def _route_to(place: str, name: str, route: rtnl.Route) -> RouteTo:
+    return RouteTo(
+        place=place,
+        dst=route.dst,
+        table=route.table,
+        priority=route.priority,
+        link=name,
+        gw=route.gw,
+        scope=route.scope,
+        mtu=route.mtu,
+        advmss=route.advmss,
+        onlink=route.onlink,
+    )
+
+
+def _sysctl(places: Places, wanted: Sysctl) -> Sysctl | None:
+    value = places.run(wanted.place, lambda: sysctl.read(wanted.path))
+    return None if value is None else wanted._replace(value=value)
+
+
+def _element(places: Places, wanted: Element) -> Element | None:
+    return nft.observe_element(places.filter, wanted)
+
+
+def _forward(places: Places, wanted: ForwardAccept) -> ForwardAccept | None:
+    from cni_plugin.kernel import iptables  # noqa: PLC0415  brings subprocess: 15 ms cold
+
+    return wanted if iptables.forward_accepted(places.filter, wanted.range) else None
+
+
+_READERS: dict[type, Callable[[Places, Any], Obj | None]] = {
+    Bridge: _bridge, Veth: _veth, Port: _port, PortVlan: _port_vlan, Up: _up, Addr: _addr,
+    Neigh: _neigh, Sysctl: _sysctl, Element: _element, ForwardAccept: _forward,
+}  # fmt: skip
+
+
+def uplink_mtu(socket: Socket) -> int | None:
+    """The MTU (bytes) of the link with the default route, IPv4 first; None without one."""
+    for probe in PROBE.values():
+        try:
+            received = socket.get(rtnl.lookup_route(probe))
+        except OSError:  # ENETUNREACH: no default route in this family
+            continue
+        route = rtnl.parse_route(received) if received else None
+        if route:
+            link = socket.get(rtnl.get_link_by_index(route.index))
+            return rtnl.parse_link(link).mtu if link else None
+    return None

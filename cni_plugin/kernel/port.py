@@ -1,0 +1,144 @@
+"""The `Kernel` and `Netns` ports, on the real kernel."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from cni_plugin.attach.wiring import BridgeFacts, Facts
+from cni_plugin.cni.errors import Conflict, TryAgainLater
+from cni_plugin.cni.values import NetConf
+from cni_plugin.kernel import execute, namespace, nft, rtnl, sysctl
+from cni_plugin.kernel.observe import observe, uplink_mtu
+from cni_plugin.kernel.places import Places
+from cni_plugin.model.names import mac_address
+from cni_plugin.model.objects import HOST, POD, Key, Obj
+from cni_plugin.model.plan import Step
+
+MARK = "podwire "  # how the alias of our links begins, see model.names.alias
+BRIDGE_NF = ("bridge", "bridge-nf-call-iptables")
+DAD_TIMEOUT_S = 5.0  # RFC 4862: one probe, one second; the kernel adds up to another one
+DAD_POLL_S = 0.02
+
+
+class OpenNetns:
+    """A pod's namespace, verified and held open."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.inode = namespace.inode(fd)
+
+
+@contextmanager
+def pod_netns(path: str) -> Iterator[OpenNetns]:
+    """Raises namespace.InvalidNetns."""
+    fd = namespace.open_pod_netns(path)
+    try:
+        yield OpenNetns(fd)
+    finally:
+        os.close(fd)
+
+
+class NodeKernel:
+    """The kernel as one call sees it."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    def facts(self, conf: NetConf) -> Facts:
+        self._places.forget()
+        bridge = self._bridge_facts(conf.bridge) if conf.mode == "bridge" else None
+        return Facts(
+            bridge=bridge,
+            uplink_mtu=None if bridge or conf.mtu else uplink_mtu(self._places.host),
+            fresh_mac=mac_address("bridge", os.urandom(8).hex()),
+            ipv6=os.path.exists("/proc/sys/net/ipv6"),
+            forward_drops=self._forward_drops(),
+        )
+
+    def _bridge_facts(self, name: str) -> BridgeFacts | None:
+        link = self._places.link(HOST, name)
+        if link is None:
+            return None
+        addresses = self._places.addresses(HOST, link.index)
+        return BridgeFacts(
+            mtu=link.mtu,
+            is_bridge=link.kind == "bridge",
+            ours=link.alias.startswith(MARK),
+            addresses=tuple(found.address for found in addresses),
+            ports=len(self.ports(name)),
+            mac=link.mac,
+        )
+
+    def _forward_drops(self) -> tuple[int, ...]:
+        """Cheap where nothing drops; iptables' own programs are started only otherwise."""
+        if not any(nft.forward_policy(self._places.filter, family) for family in ("ip", "ip6")):
+            if not any(map(os.path.exists, LEGACY_TABLES)):
+                return ()
+        from cni_plugin.kernel import iptables  # noqa: PLC0415  brings subprocess: 15 ms cold
+
+        return tuple(v for v in (4, 6) if iptables.dropping(self._places.filter, v))
+
+    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
+        return observe(self._places, objects)
+
+    def apply(self, steps: Sequence[Step], *, stop: bool) -> execute.Outcome:
+        return execute.apply(self._places, steps, stop=stop)
+
+    def owned_elements(self, host_link: str) -> tuple[Obj, ...]:
+        return tuple(nft.observe_owned(self._places.filter, host_link))
+
+    def ports(self, bridge: str) -> tuple[str, ...]:
+        return execute.bridge_ports(self._places, bridge)
+
+    def links(self) -> dict[str, str]:
+        found = map(rtnl.parse_link, self._places.host.dump(rtnl.dump_links()))
+        return {link.name: link.alias for link in found if link.alias.startswith(MARK)}
+
+    def pod_has(self, ifname: str) -> bool:
+        return self._places.link(POD, ifname) is not None
+
+    def settled(self, ifname: str) -> None:
+        deadline = time.monotonic() + DAD_TIMEOUT_S
+        while True:
+            self._places.forget()
+            link = self._places.link(POD, ifname)
+            found = self._places.addresses(POD, link.index) if link else []
+            for one in found:
+                if one.flags & rtnl.IFA_F_DADFAILED:
+                    raise Conflict(
+                        f"{one.address} is used by another host on this link (DAD failed)",
+                        "find the other holder, or exclude the address from the range",
+                    )
+            if not any(one.flags & rtnl.IFA_F_TENTATIVE for one in found):
+                return
+            if time.monotonic() > deadline:
+                raise TryAgainLater(f"addresses of {ifname} are tentative after {DAD_TIMEOUT_S} s")
+            time.sleep(DAD_POLL_S)
+
+    def bridged_packets_filtered(self) -> bool:
+        return sysctl.read(BRIDGE_NF) == "1"
+
+    def holds(self, address: str) -> bool:
+        """Whether a pod on this node has the address: our guard, masquerade or routes know it."""
+        return any(
+            address in element.key
+            for family, sets in nft.FAMILY_SETS.items()
+            for name in sets
+            for element in nft.observe_set(self._places.filter, family, name)
+        )
+
+
+LEGACY_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
+
+
+@contextmanager
+def node_kernel(netns: OpenNetns | None) -> Iterator[NodeKernel]:
+    """Sockets are opened when first used and closed here."""
+    places = Places(netns.fd if netns else None)
+    try:
+        yield NodeKernel(places)
+    finally:
+        places.close()

@@ -1,0 +1,95 @@
+"""nftables rules as values, each with the text `nft` would show.
+
+A rule is a tuple of parts (matches and one verdict); kernel.nft turns their expressions into
+attributes. Source: linux/netfilter/nf_tables.h; the registers are the kernel's 16 of 4 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cni_plugin.model.names import digest
+
+REGISTER_BYTES = 4
+
+
+class Load(NamedTuple):
+    """Loads meta data or packet bytes into a register (counted in 4-byte registers)."""
+
+    source: str  # "meta" | "payload"
+    what: int  # NFT_META_* key, or NFT_PAYLOAD_* base
+    offset: int = 0  # bytes
+    length: int = 0  # bytes
+    register: int = 0
+
+
+class Mask(NamedTuple):
+    """Register 0 = register 0 AND mask."""
+
+    mask: bytes
+
+
+class Compare(NamedTuple):
+    """Register 0 equals (or not) these bytes."""
+
+    data: bytes
+    negate: bool = False
+
+
+class Lookup(NamedTuple):
+    """Registers from 0 on are (or are not) in a set; verdict: the map's verdict is taken."""
+
+    set: str
+    negate: bool = False
+    verdict: bool = False
+
+
+class Verdict(NamedTuple):
+    """accept, drop, return, or jump to a chain."""
+
+    kind: str
+    chain: str = ""
+
+
+class Masquerade(NamedTuple):
+    """Source NAT to the outgoing link's address; ports chosen fully at random, because two
+    flows that race for one port lose a packet each otherwise."""
+
+
+Expr = Load | Mask | Compare | Lookup | Verdict | Masquerade
+
+
+class Part(NamedTuple):
+    """A piece of a rule: its text and its expressions."""
+
+    text: str
+    exprs: tuple[Expr, ...]
+
+
+class Rule(NamedTuple):
+    """One rule of a chain."""
+
+    chain: str
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.parts)
+
+    @property
+    def exprs(self) -> tuple[Expr, ...]:
+        return tuple(expr for part in self.parts for expr in part.exprs)
+
+    @property
+    def mark(self) -> str:
+        """The comment that identifies the rule in the kernel: a digest of its text. Another
+        podwire's rule has another, so a changed rule is noticed without decoding expressions."""
+        return f"podwire {digest(self.text)}"
+
+
+class Hook(NamedTuple):
+    """Where the kernel enters a base chain."""
+
+    type: str  # filter | nat
+    number: int  # NF_INET_* or NF_BR_*
+    priority: int

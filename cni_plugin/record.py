@@ -1,0 +1,82 @@
+"""An attachment as podwire remembers it, as a value and as JSON.
+
+The record is what DEL and GC clean up by: it needs neither a netns nor a prevResult nor the config
+ADD was called with. It holds the objects that go with the attachment; they are undone by the same
+difference and plan as everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from cni_plugin.cni.values import Attachment
+from cni_plugin.model.objects import Element, Obj, RuleChain, Veth
+
+PENDING, DONE = "pending", "done"  # ADD is under way, or was cut off; ADD ended well
+
+
+class Record(NamedTuple):
+    """One attachment. ipam_type "": layer 2 only. netns_inode: the namespace's identity while it
+    lives. addresses: texts, as given by IPAM."""
+
+    network: str
+    attachment: Attachment
+    phase: str
+    mode: str
+    netns: str
+    netns_inode: int
+    pod: str
+    ipam_type: str
+    data_dir: str
+    addresses: tuple[str, ...]
+    owned: tuple[Obj, ...]
+
+
+def dump(record: Record) -> bytes:
+    """One JSON document."""
+    document = {
+        **record._asdict(),
+        "attachment": list(record.attachment),
+        "owned": [_dump_object(obj) for obj in record.owned],
+    }
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def load(data: bytes) -> Record | None:
+    """None when it is not a whole record: then the attachment is cleaned up without one."""
+    try:
+        fields = json.loads(data)
+        return Record(
+            **{
+                **fields,
+                "attachment": Attachment(*fields["attachment"]),
+                "addresses": tuple(fields["addresses"]),
+                "owned": tuple(_load_object(entry) for entry in fields["owned"]),
+            }
+        )
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+
+
+def _dump_object(obj: Obj) -> list[Any]:
+    """Only the identity: it is all that taking away needs."""
+    if isinstance(obj, Element):
+        return ["element", obj.family, obj.set, list(obj.key)]
+    if isinstance(obj, RuleChain):
+        return ["chain", obj.family, obj.name]
+    if isinstance(obj, Veth):
+        return ["veth", obj.name]
+    raise TypeError(f"{type(obj).__name__} does not go with an attachment")
+
+
+def _load_object(entry: list[Any]) -> Obj:
+    kind, *fields = entry
+    if kind == "element":
+        family, name, parts = fields
+        return Element(family, name, tuple(parts))
+    if kind == "chain":
+        return RuleChain(*fields, hook=None, rules=())
+    if kind == "veth":
+        return Veth(*fields)
+    raise ValueError(kind)
