@@ -1,3 +1,3 @@
-"""podwire: a Kubernetes CNI plugin. This module imports nothing: the direct path pays for every import."""
+"""podwire: a Kubernetes CNI plugin. Imports nothing: the direct path pays for every import."""
 
 __version__ = "0.1.0"

@@ -7,11 +7,12 @@ import sys
 
 
 def main() -> int:
+    """The console script: environment, stdin and arguments in, exit status out."""
     if "CNI_COMMAND" not in os.environ:
-        from cni_plugin.cli.app import main as command_line  # noqa: PLC0415  argparse costs 15 ms
+        from cni_plugin.cli.app import main as command_line
 
         return command_line(sys.argv[1:])
-    from cni_plugin.wiring import serve  # noqa: PLC0415
+    from cni_plugin.wiring import serve
 
     stdin = sys.stdin.buffer.read() if os.environ["CNI_COMMAND"] else b""
     reply = serve(os.environ, stdin)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from cni_plugin import record
 from cni_plugin.cni.errors import IoFailure
@@ -56,10 +57,8 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Nothing there is fine. Raises OSError."""
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(f"{self.path}/{name}")
-        except FileNotFoundError:
-            pass
 
     def names(self) -> tuple[str, ...]:
         """Without temporary files."""

@@ -1,4 +1,4 @@
-"""handle(environ, stdin, ports, load_conf) -> Reply: the one entry, for direct runs and the agent."""
+"""The one entry, for direct runs and the agent: environment and stdin in, a Reply out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def handle(environ: Mapping[str, str], stdin: bytes, ports: Ports, load_conf: Lo
 
 def _verb(command: str) -> Callable[[Request, Ports], Result | None]:
     """Only the module of the verb that is asked for is imported."""
-    # ruff: noqa: PLC0415
     if command == "ADD":
         from cni_plugin.commands.add import add
 

@@ -76,7 +76,8 @@ def _load_object(entry: list[Any]) -> Obj:
         family, name, parts = fields
         return Element(family, name, tuple(parts))
     if kind == "chain":
-        return RuleChain(*fields, hook=None, rules=())
+        family, name = fields
+        return RuleChain(family, name, None, ())
     if kind == "veth":
         return Veth(*fields)
     raise ValueError(kind)

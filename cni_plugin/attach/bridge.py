@@ -167,8 +167,6 @@ def _result(wiring: Wiring, mtu: int) -> Result:
         Interface(wiring.host_link, wiring.host_mac, mtu),
         Interface(wiring.attachment.ifname, wiring.pod_mac, mtu, sandbox=wiring.netns),
     )
-    ips = tuple(
-        IPConfig(ip.address, ip.gateway, POD_INTERFACE) for ip in wiring.addressing.ips
-    )
+    ips = tuple(IPConfig(ip.address, ip.gateway, POD_INTERFACE) for ip in wiring.addressing.ips)
     dns = conf.dns if any(conf.dns) else wiring.addressing.dns
     return Result(interfaces, ips, _result_routes(wiring), dns)

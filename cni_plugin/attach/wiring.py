@@ -21,7 +21,7 @@ from cni_plugin.model.objects import (
     Up,
     Veth,
 )
-from ipam.values import IPAddress, IPInterface, IPNetwork, Route
+from ipam.values import IPAddress, IPInterface, Route
 
 IPV6_DEFAULT_METRIC = 1024  # IP6_RT_PRIO_USER: what the kernel makes of 0, linux/ipv6_route.h
 DEFAULT_MTU = 1500  # ETH_DATA_LEN, for a node without a default route
@@ -86,7 +86,9 @@ class Wiring(NamedTuple):
     @property
     def versions(self) -> tuple[int, ...]:
         """The IP versions the pod gets addresses of."""
-        return tuple(v for v in (4, 6) if any(ip.address.version == v for ip in self.addressing.ips))
+        return tuple(
+            v for v in (4, 6) if any(ip.address.version == v for ip in self.addressing.ips)
+        )
 
 
 class Desired(NamedTuple):
@@ -105,6 +107,7 @@ class Mode(Protocol):
 
 
 def veth(wiring: Wiring, *, master: str, mtu: int) -> Veth:
+    """The pair of one attachment, named and addressed by what it belongs to."""
     return Veth(
         name=wiring.host_link,
         peer=wiring.attachment.ifname,
@@ -125,6 +128,7 @@ def no_autoconfiguration(place: str, link: str, facts: Facts) -> Iterator[Sysctl
 
 
 def forwarding(wiring: Wiring) -> Iterator[Sysctl]:
+    """Routing on the node, for the IP versions the pod uses."""
     if 4 in wiring.versions:
         yield Sysctl(HOST, ("ipv4", "ip_forward"), "1")
     if 6 in wiring.versions:
@@ -191,7 +195,3 @@ def pod_route(ifname: str, route: Route, gateway: IPAddress | None, *, onlink: b
         advmss=route.advmss,
         onlink=True if onlink and hop else None,
     )
-
-
-def network_of(address: IPInterface) -> IPNetwork:
-    return address.network

@@ -6,7 +6,7 @@ DEL cleans up whatever moment the process dies at.
 
 from __future__ import annotations
 
-from cni_plugin.attach.wiring import Wiring
+from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.cni.errors import CNIError, Conflict
 from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
@@ -113,23 +113,28 @@ class _Call:
 
     def _attach(self, addressing: Result) -> Result:
         """Brings the kernel to the wanted state; looks again when somebody else changed it."""
-        for attempt in range(ATTEMPTS):
-            wiring = self._wiring(addressing)
-            wanted = desired_state(wiring)
+        attempts = ATTEMPTS
+        while True:
+            wanted = desired_state(self._wiring(addressing))
             self._save(PENDING, addressing, wanted.objects)
-            found = self._kernel.observe((*wanted.objects, *wanted.obsolete))
-            steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))
-            outcome = self._kernel.apply(steps, stop=True)
-            self._applied += outcome.done
-            if not outcome.failures:
+            failure = self._bring_about(wanted)
+            if failure is None:
                 break
-            failure = outcome.failures[0]
-            if attempt == ATTEMPTS - 1 or not getattr(failure, "stale", False):
+            attempts -= 1
+            if not attempts or not getattr(failure, "stale", False):
                 raise failure
         if self._request.conf.enable_dad:
             self._kernel.settled(self._request.attachment.ifname)
         self._save(DONE, addressing, wanted.objects)
         return wanted.result
+
+    def _bring_about(self, wanted: Desired) -> CNIError | None:
+        """Applies the difference, once; the failure that ended it, if any."""
+        found = self._kernel.observe((*wanted.objects, *wanted.obsolete))
+        steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))
+        outcome = self._kernel.apply(steps, stop=True)
+        self._applied += outcome.done
+        return outcome.failures[0] if outcome.failures else None
 
     def _wiring(self, addressing: Result) -> Wiring:
         request = self._request
@@ -185,6 +190,7 @@ def _stays(obj: Obj, bridge: str, shared: bool) -> bool:
 
 
 def owner_of(request: Request) -> Owner:
+    """Who the lease of this request belongs to."""
     return Owner(*request.attachment, pod=str(request.pod))
 
 

@@ -46,6 +46,7 @@ UDP_DESTINATION = Field("udp dport", Load("payload", TRANSPORT, 2, 2), 4)
 
 
 def equals(field: Field, data: bytes, shown: str) -> Part:
+    """The field has this value; shown is the value as nft writes it."""
     return Part(f"{field.name} {shown}", (field.load, Compare(data)))
 
 
@@ -65,11 +66,13 @@ def in_set(name: str, *fields: Field, negate: bool = False) -> Part:
 
 
 def verdict_map(name: str, *fields: Field) -> Part:
+    """The verdict that the map has for the fields, if it has one."""
     text = " . ".join(field.name for field in fields)
     return Part(f"{text} vmap @{name}", (*_loads(fields), Lookup(name, verdict=True)))
 
 
 def verdict(kind: str, chain: str = "") -> Part:
+    """What becomes of the packet."""
     return Part(f"{kind} {chain}".strip(), (Verdict(kind, chain),))
 
 

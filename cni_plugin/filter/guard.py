@@ -37,6 +37,7 @@ from cni_plugin.model.rules import Hook, Part, Rule
 from ipam.values import IPAddress
 
 ND_ROUTER_ADVERT, ND_NEIGHBOUR_ADVERT, ND_REDIRECT = 134, 136, 137  # RFC 4861 section 4
+UNSPECIFIED = "0.0.0.0"  # noqa: S104  a source address, nothing is bound to it
 # Before connection tracking (-200 and later): a forged packet makes no entry. In the bridge
 # family -300 is the first of NF_BR_PRI_*. NF_INET_PRE_ROUTING and NF_BR_PRE_ROUTING are 0.
 PREROUTING = Hook("filter", 0, -300)
@@ -69,14 +70,14 @@ _TAGGED = tuple(
     for data, name in ((b"\x81\x00", "8021q"), (b"\x88\xa8", "8021ad"))
 )
 _ARP = (
-    Rule("ip-guard", (FRAME_ARP, equals(ARP_IP_SOURCE, bytes(4), "0.0.0.0"), RETURN)),  # RFC 5227
+    Rule("ip-guard", (FRAME_ARP, equals(ARP_IP_SOURCE, bytes(4), UNSPECIFIED), RETURN)),  # RFC 5227
     Rule("ip-guard", (FRAME_ARP, in_set("source4", IIFNAME, ARP_IP_SOURCE), RETURN)),
 )
 
 
 def _ip_rules(v4: Part, v6: Part) -> tuple[Rule, ...]:
     """Source addresses, in either family's spelling of "is IPv4" and "is IPv6"."""
-    unspecified4 = equals(IP_SOURCE, bytes(4), "0.0.0.0")
+    unspecified4 = equals(IP_SOURCE, bytes(4), UNSPECIFIED)
     unspecified6 = equals(IP6_SOURCE, bytes(16), "::")
     dhcp = equals(UDP_DESTINATION, (67).to_bytes(2, "big"), "67")
     bodies = (
@@ -97,7 +98,13 @@ def _icmp(kind: int) -> tuple[Part, ...]:
 
 
 def desired_elements(
-    family: str, link: str, mac: str, addresses: tuple[IPAddress, ...], *, check_mac: bool, check_ip: bool
+    family: str,
+    link: str,
+    mac: str,
+    addresses: tuple[IPAddress, ...],
+    *,
+    check_mac: bool,
+    check_ip: bool,
 ) -> tuple[Element, ...]:
     """What one pod may use. family: bridge for a port, inet for a routed link.
 
@@ -116,4 +123,3 @@ def desired_elements(
             for address in (*addresses, link_local(mac))
         ]
     return tuple(elements)
-

@@ -63,6 +63,7 @@ def desired_chains(cidrs: tuple[IPNetwork, ...]) -> tuple[RuleChain, ...]:
 
 
 def network_chain(cidrs: tuple[IPNetwork, ...]) -> RuleChain:
+    """One network's chain: the kept destinations leave it, the rest is masqueraded."""
     name = chain_name(cidrs)
     returns = tuple(
         Rule(name, (_IS[cidr.version], within(_DESTINATION[cidr.version], cidr), RETURN))

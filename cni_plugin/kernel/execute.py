@@ -89,15 +89,15 @@ def _channel(step: Step) -> Channel:
 # links, addresses, routes ------------------------------------------------------------------------
 
 
-def _host_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+def _host_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     return _links(places, HOST, steps, stop)
 
 
-def _pod_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+def _pod_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     return _links(places, POD, steps, stop)
 
 
-def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> Outcome:
     """One batch, cut after a bridge is made: the next message needs its index."""
     done: list[Step] = []
     failures: list[CNIError] = []
@@ -129,8 +129,8 @@ def _batch(places: Places, place: str, steps: list[Step]) -> Outcome:
     for step in steps:
         try:
             wanted = list(_messages(places, step))
-        except StepFailed as error:
-            failed[id(step)] = error
+        except StepFailed as gone:
+            failed[id(step)] = gone
             continue
         owners += [step] * len(wanted)
         messages += wanted
@@ -188,8 +188,8 @@ def bridge_ports(places: Places, name: str) -> tuple[str, ...]:
     bridge = places.link(HOST, name)
     if bridge is None:
         return ()
-    links = map(rtnl.parse_link, places.host.dump(rtnl.dump_links(bridge.index)))
-    return tuple(link.name for link in links if link.master == bridge.index)
+    links = map(rtnl.parse_link, places.host.dump(rtnl.dump_links(bridge.ifindex)))
+    return tuple(link.name for link in links if link.master == bridge.ifindex)
 
 
 def _veth_messages(places: Places, step: Step, veth: Veth, line: str) -> Iterator[Message]:
@@ -209,7 +209,7 @@ def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: str) -> Ite
     link = places.link(HOST, vlan.link)
     if step.wanted is None:
         if link:
-            yield rtnl.port_vlan(link.index, vlan.vid, line, remove=True)
+            yield rtnl.port_vlan(link.ifindex, vlan.vid, line, remove=True)
         return
     index = _index(places, HOST, vlan.link)
     yield rtnl.port_vlan(index, vlan.vid, line)
@@ -244,17 +244,17 @@ def _index(places: Places, place: str, name: str) -> int:
         raise StepFailed(
             KernelError(errno.ENODEV, f"ip link show {name}"), Step(Up(place, name), None)
         )
-    return link.index
+    return link.ifindex
 
 
 # sysctls, nftables, iptables ---------------------------------------------------------------------
 
 
-def _host_sysctls(_places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+def _host_sysctls(_places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     return _one_by_one(steps, _write_sysctl, stop)
 
 
-def _pod_sysctls(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+def _pod_sysctls(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     return places.run(POD, lambda: _one_by_one(steps, _write_sysctl, stop))
 
 
@@ -263,8 +263,8 @@ def _write_sysctl(step: Step) -> None:
         sysctl.write(step.wanted.path, step.wanted.value)
 
 
-def _through_iptables(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
-    from cni_plugin.kernel import iptables  # noqa: PLC0415  brings subprocess: 15 ms cold
+def _through_iptables(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
+    from cni_plugin.kernel import iptables
 
     def act(step: Step) -> None:
         accept = step.subject
@@ -275,7 +275,7 @@ def _through_iptables(places: Places, steps: tuple[Step, ...], stop: bool) -> Ou
     return _one_by_one(steps, act, stop)
 
 
-def _through_filter(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:  # noqa: FBT001  a Channel
+def _through_filter(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     """One transaction for all. Where not all must succeed, a refused one is taken step by step."""
     try:
         nft.transaction(places.filter, [m for step in _tables(steps) for m in step])
@@ -299,9 +299,7 @@ def _filter_refused(steps: tuple[Step, ...], error: KernelError) -> Outcome:
 
 def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
     """The transaction, a list of messages a step; tables and sets first when a chain is made."""
-    families = {
-        step.wanted.family: None for step in steps if isinstance(step.wanted, RuleChain)
-    }
+    families = {step.wanted.family: None for step in steps if isinstance(step.wanted, RuleChain)}
     for family in families:
         yield list(nft.new_table(family))
     for step in steps:
@@ -314,7 +312,7 @@ def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
             yield old + new
 
 
-def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool) -> Outcome:  # noqa: FBT001
+def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool) -> Outcome:
     done: list[Step] = []
     failures: list[CNIError] = []
     for step in steps:

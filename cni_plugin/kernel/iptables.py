@@ -88,7 +88,8 @@ class Iptables:
             raise TryAgainLater(f"{' '.join(words)} took over {4 * LOCK_WAIT_S} s") from error
         if done.returncode == RESOURCE_PROBLEM:
             raise TryAgainLater(
-                f"{' '.join(words)}: {done.stderr.strip()}", "another process holds the xtables lock"
+                f"{' '.join(words)}: {done.stderr.strip()}",
+                "another process holds the xtables lock",
             )
         return done
 
@@ -133,6 +134,7 @@ def forward_accepted(filter_socket: Socket, network: IPNetwork) -> bool:
 
 
 def accept_forward(filter_socket: Socket, network: IPNetwork) -> None:
+    """Accepts forwarding from and to the range, in each flavour that drops."""
     for command in dropping(filter_socket, network.version):
         tables = Iptables(command)
         tables.new_chain("filter", CHAIN)
@@ -142,6 +144,7 @@ def accept_forward(filter_socket: Socket, network: IPNetwork) -> None:
 
 
 def unaccept_forward(filter_socket: Socket, network: IPNetwork) -> None:
+    """Takes the range back out; the last range takes the chain with it."""
     for command in dropping(filter_socket, network.version):
         tables = Iptables(command)
         for rule in _rules(network):

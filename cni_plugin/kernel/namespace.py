@@ -72,7 +72,7 @@ def _setns(descriptor: int) -> None:
     if hasattr(os, "setns"):
         os.setns(descriptor, CLONE_NEWNET)
         return
-    import ctypes  # noqa: PLC0415  7 ms cold, only where it is needed
+    import ctypes
 
     if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
@@ -102,4 +102,6 @@ def _return_home(home: int) -> None:
     try:
         _setns(home)
     except OSError as error:  # this thread is in a pod: it must not do anything more
-        raise CNIError(f"cannot return to the node's network namespace: {error.strerror}") from error
+        raise CNIError(
+            f"cannot return to the node's network namespace: {error.strerror}"
+        ) from error

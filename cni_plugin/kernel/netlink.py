@@ -9,13 +9,12 @@ Source: linux/netlink.h; RFC 3549 section 2.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
-
-import _socket
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
@@ -80,14 +79,17 @@ def nested(kind: int, *attrs: bytes) -> bytes:
 
 
 def u8(kind: int, value: int) -> bytes:
+    """An attribute of one byte."""
     return attr(kind, value.to_bytes(1, "little"))
 
 
 def u16(kind: int, value: int) -> bytes:
+    """An attribute of a native-endian 16-bit number."""
     return attr(kind, struct.pack("=H", value))
 
 
 def u32(kind: int, value: int) -> bytes:
+    """An attribute of a native-endian 32-bit number."""
     return attr(kind, struct.pack("=I", value))
 
 
@@ -108,10 +110,12 @@ def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def attribute_map(data: bytes, offset: int = 0) -> Attrs:
+    """The attributes by type; of several with one type, the last."""
     return dict(attributes(data, offset))
 
 
 def string(data: bytes) -> str:
+    """A NUL-terminated string attribute as text."""
     return data.rstrip(b"\0").decode(errors="replace")
 
 
@@ -137,7 +141,9 @@ class Socket:
     """A netlink socket. It stays in the namespace it was opened in, whoever uses it later."""
 
     def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
-        self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, protocol)
+        self._socket = _socket.socket(
+            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, protocol
+        )
         self._sequence = 0
         try:
             for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
@@ -176,9 +182,7 @@ class Socket:
         Only those between are acknowledged (begin and end are in new kernels only), and after a
         failure not all are: the first error ends the waiting. It is raised."""
         first = self._sequence + 1
-        self._send_flagged(
-            [(begin, 0), *((message, NLM_F_ACK) for message in messages), (end, 0)]
-        )
+        self._send_flagged([(begin, 0), *((message, NLM_F_ACK) for message in messages), (end, 0)])
         missing = set(range(1, len(messages) + 1))
         while missing:
             for sequence, received in self._receive():

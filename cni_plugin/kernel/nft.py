@@ -42,6 +42,7 @@ RANDOM_FULLY = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
 
 
 def be32(kind: int, value: int) -> bytes:
+    """An attribute of a 32-bit number in network byte order, as nfnetlink has them."""
     return attr(kind, struct.pack(">I", value & 0xFFFFFFFF))
 
 
@@ -76,7 +77,9 @@ def _parse_comment(data: bytes) -> str:
 
 def new_table(family: str) -> Iterator[Message]:
     """The table and its sets; what is there already stays as it is."""
-    yield _message(NEWTABLE, family, text(1, TABLE), f"nft add table {family} {TABLE}", NLM_F_CREATE)
+    yield _message(
+        NEWTABLE, family, text(1, TABLE), f"nft add table {family} {TABLE}", NLM_F_CREATE
+    )
     for number, name in enumerate(FAMILY_SETS[family], 1):
         fields = SETS[name]
         key_type = 0
@@ -113,6 +116,7 @@ def new_chain(chain: RuleChain) -> Iterator[Message]:
 
 
 def delete_chain(chain: RuleChain) -> Iterator[Message]:
+    """Empties the chain and takes it away; EBUSY while an element leads into it."""
     line = f"nft delete chain {chain.family} {TABLE} {chain.name}"
     body = text(1, TABLE)
     yield _message(DELRULE, chain.family, body + text(2, chain.name), line)
@@ -130,7 +134,7 @@ def _register(number: int) -> int:
     return 8 + number  # NFT_REG32_00
 
 
-def _expr(expr: Expr) -> tuple[str, bytes]:
+def _expr(expr: Expr) -> tuple[str, bytes]:  # noqa: PLR0911  a table, one kind a line
     """An expression's name and its attributes."""
     if isinstance(expr, Load) and expr.source == "meta":
         return "meta", be32(1, _register(expr.register)) + be32(2, expr.what)
@@ -207,11 +211,13 @@ def _element_line(verb: str, element: Element) -> str:
 
 
 def new_element(element: Element) -> Message:
+    """Adds an element; the very same one being there is fine."""
     body = _element_list(element, whole=True)
     return _message(NEWSETELEM, element.family, body, _element_line("add", element), NLM_F_CREATE)
 
 
 def delete_element(element: Element) -> Message:
+    """Removes an element; ENOENT when it is not there."""
     body = _element_list(element, whole=False)
     return _message(DELSETELEM, element.family, body, _element_line("delete", element))
 

@@ -76,7 +76,7 @@ class Places:
         if (place, index) not in self._addresses:
             answers = self.socket(place).dump(rtnl.dump_addresses(index))
             parsed = [rtnl.parse_address(answer) for answer in answers]
-            self._addresses[place, index] = [found for found in parsed if found.index == index]
+            self._addresses[place, index] = [found for found in parsed if found.ifindex == index]
         return self._addresses[place, index]
 
     def forget(self) -> None:

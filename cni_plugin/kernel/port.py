@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from cni_plugin.attach.wiring import BridgeFacts, Facts
 from cni_plugin.cni.errors import Conflict, TryAgainLater
 from cni_plugin.cni.values import NetConf
+from cni_plugin.filter.tables import FAMILY_SETS
 from cni_plugin.kernel import execute, namespace, nft, rtnl, sysctl
 from cni_plugin.kernel.observe import observe, uplink_mtu
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.names import mac_address
 from cni_plugin.model.objects import HOST, POD, Key, Obj
 from cni_plugin.model.plan import Step
+from cni_plugin.ports import Netns
 
 MARK = "podwire "  # how the alias of our links begins, see model.names.alias
 BRIDGE_NF = ("bridge", "bridge-nf-call-iptables")
@@ -62,7 +64,7 @@ class NodeKernel:
         link = self._places.link(HOST, name)
         if link is None:
             return None
-        addresses = self._places.addresses(HOST, link.index)
+        addresses = self._places.addresses(HOST, link.ifindex)
         return BridgeFacts(
             mtu=link.mtu,
             is_bridge=link.kind == "bridge",
@@ -74,10 +76,11 @@ class NodeKernel:
 
     def _forward_drops(self) -> tuple[int, ...]:
         """Cheap where nothing drops; iptables' own programs are started only otherwise."""
-        if not any(nft.forward_policy(self._places.filter, family) for family in ("ip", "ip6")):
-            if not any(map(os.path.exists, LEGACY_TABLES)):
-                return ()
-        from cni_plugin.kernel import iptables  # noqa: PLC0415  brings subprocess: 15 ms cold
+        families = ("ip", "ip6")
+        seen = any(nft.forward_policy(self._places.filter, family) for family in families)
+        if not seen and not any(map(os.path.exists, LEGACY_TABLES)):
+            return ()
+        from cni_plugin.kernel import iptables  # brings subprocess: 15 ms cold
 
         return tuple(v for v in (4, 6) if iptables.dropping(self._places.filter, v))
 
@@ -105,7 +108,7 @@ class NodeKernel:
         while True:
             self._places.forget()
             link = self._places.link(POD, ifname)
-            found = self._places.addresses(POD, link.index) if link else []
+            found = self._places.addresses(POD, link.ifindex) if link else []
             for one in found:
                 if one.flags & rtnl.IFA_F_DADFAILED:
                     raise Conflict(
@@ -125,7 +128,7 @@ class NodeKernel:
         """Whether a pod on this node has the address: our guard, masquerade or routes know it."""
         return any(
             address in element.key
-            for family, sets in nft.FAMILY_SETS.items()
+            for family, sets in FAMILY_SETS.items()
             for name in sets
             for element in nft.observe_set(self._places.filter, family, name)
         )
@@ -135,7 +138,7 @@ LEGACY_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
 
 
 @contextmanager
-def node_kernel(netns: OpenNetns | None) -> Iterator[NodeKernel]:
+def node_kernel(netns: Netns | None) -> Iterator[NodeKernel]:
     """Sockets are opened when first used and closed here."""
     places = Places(netns.fd if netns else None)
     try:

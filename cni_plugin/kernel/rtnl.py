@@ -45,7 +45,9 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 IFADDR = struct.Struct("=BBBBi")  # ifaddrmsg: family, prefixlen, flags, scope, index
-RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+RTMSG = struct.Struct(
+    "=BBBBBBBBI"
+)  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 AF_BRIDGE = 7
@@ -69,7 +71,7 @@ NUD_PERMANENT = 0x80
 class Link(NamedTuple):
     """A link as the kernel shows it."""
 
-    index: int
+    ifindex: int
     name: str
     kind: str
     mac: str
@@ -85,12 +87,13 @@ class Link(NamedTuple):
 class Address(NamedTuple):
     """An address of a link as the kernel shows it."""
 
-    index: int
+    ifindex: int
     address: IPInterface
     flags: int
 
 
 def mac_bytes(mac: str) -> bytes:
+    """Six bytes of a MAC written with colons."""
     return bytes.fromhex(mac.replace(":", ""))
 
 
@@ -160,6 +163,7 @@ def change_link(name: str, change: LinkChange, line: str) -> Message:
 
 
 def change_port(port: Port, line: str) -> Message:
+    """Sets the switches of a bridge port."""
     data = u8(IFLA_BRPORT_MODE, port.hairpin) + u8(IFLA_BRPORT_ISOLATED, port.isolated)
     info = text(IFLA_INFO_SLAVE_KIND, "bridge") + nested(IFLA_INFO_SLAVE_DATA, data)
     body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, port.link) + nested(IFLA_LINKINFO, info)
@@ -175,15 +179,18 @@ def port_vlan(index: int, vid: int, line: str, *, remove: bool = False) -> Messa
 
 
 def delete_link(name: str, line: str) -> Message:
+    """Deletes a link by name, and with it all that hangs on it."""
     return _new(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name), line)
 
 
 def get_link(name: str) -> Message:
+    """Asks for one link by name."""
     body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
     return Message(RTM_GETLINK, 0, body, f"ip link show {name}")
 
 
 def get_link_by_index(index: int) -> Message:
+    """Asks for one link by index."""
     return Message(RTM_GETLINK, 0, IFINFO.pack(0, 0, index, 0, 0), f"ip link show index {index}")
 
 
@@ -194,6 +201,7 @@ def dump_links(master: int = 0) -> Message:
 
 
 def parse_link(received: Received) -> Link:
+    """RTM_NEWLINK to a Link."""
     _, _, index, flags, _ = IFINFO.unpack_from(received.body)
     found = attribute_map(received.body, IFINFO.size)
     info = attribute_map(found.get(IFLA_LINKINFO, b""))
@@ -202,7 +210,7 @@ def parse_link(received: Received) -> Link:
     is_port = string(info.get(IFLA_INFO_SLAVE_KIND, b"")) == "bridge"
     port = attribute_map(info.get(IFLA_INFO_SLAVE_DATA, b"")) if is_port else {}
     return Link(
-        index=index,
+        ifindex=index,
         name=string(found.get(IFLA_IFNAME, b"")),
         kind=kind,
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
@@ -255,11 +263,13 @@ def _address(kind: int, flags: int, addr: Addr, index: int, line: str) -> Messag
 
 
 def new_address(addr: Addr, index: int, line: str, *, replace: bool = False) -> Message:
+    """Adds an address; EEXIST when it is there, unless it is to be replaced."""
     mode = NLM_F_REPLACE if replace else NLM_F_EXCL
     return _address(RTM_NEWADDR, NLM_F_CREATE | mode, addr, index, line)
 
 
 def delete_address(addr: Addr, index: int, line: str) -> Message:
+    """Removes an address."""
     return _address(RTM_DELADDR, 0, addr, index, line)
 
 
@@ -269,6 +279,7 @@ def dump_addresses(index: int) -> Message:
 
 
 def parse_address(received: Received) -> Address:
+    """RTM_NEWADDR to an Address."""
     _, prefix_length, flags, _, index = IFADDR.unpack_from(received.body)
     found = attribute_map(received.body, IFADDR.size)
     packed = found.get(IFA_LOCAL, found.get(IFA_ADDRESS, b""))
@@ -299,11 +310,13 @@ def _route(kind: int, flags: int, route: RouteTo, index: int, line: str) -> Mess
 
 
 def new_route(route: RouteTo, index: int, line: str, *, replace: bool = False) -> Message:
+    """Adds a route; EEXIST when its identity is taken, unless it is to be replaced."""
     mode = NLM_F_REPLACE if replace else NLM_F_EXCL
     return _route(RTM_NEWROUTE, NLM_F_CREATE | mode, route, index, line)
 
 
 def delete_route(route: RouteTo, index: int, line: str) -> Message:
+    """Removes a route of ours: the route protocol is part of the request."""
     return _route(RTM_DELROUTE, 0, route, index, line)
 
 
@@ -327,7 +340,7 @@ class Route(NamedTuple):
     dst: IPNetwork
     table: int
     priority: int
-    index: int
+    ifindex: int
     gw: IPAddress | None
     scope: int
     protocol: int
@@ -349,7 +362,7 @@ def parse_route(received: Received) -> Route | None:
         dst=ip_network((packed, size)),
         table=number(found[RTA_TABLE]) if RTA_TABLE in found else table,
         priority=number(found.get(RTA_PRIORITY, b"")),
-        index=number(found[RTA_OIF]),
+        ifindex=number(found[RTA_OIF]),
         gw=ip_address(via) if via else None,
         scope=scope,
         protocol=protocol,
@@ -375,10 +388,12 @@ def new_neigh(neigh: Neigh, index: int, line: str) -> Message:
 
 
 def delete_neigh(neigh: Neigh, index: int, line: str) -> Message:
+    """Removes a neighbour entry."""
     return _neigh(RTM_DELNEIGH, 0, neigh, index, line)
 
 
 def get_neigh(address: IPAddress, index: int) -> Message:
+    """Asks for one neighbour entry."""
     body = NDMSG.pack(FAMILY[address.version], index, 0, 0, 0) + attr(NDA_DST, address.packed)
     return Message(RTM_GETNEIGH, 0, body, f"ip neighbour get {address} index {index}")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b32encode
-
 from _blake2 import blake2b  # hashlib loads OpenSSL: 6 ms of a cold start for the same function
+from base64 import b32encode
 
 HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
 LOCALLY_ADMINISTERED_UNICAST = 0x02

@@ -34,13 +34,14 @@ Found = Mapping[Key, Obj]
 # before the pod's link is up, so that no frame is ever unguarded; addresses come before the link is
 # up, so that the kernel announces them (arp_notify); routes need the link up.
 _ORDER: tuple[type, ...] = (
-    RuleChain, Bridge, Veth, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo, ForwardAccept,
+    RuleChain, Bridge, Veth, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo,
+    ForwardAccept,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
 class Step(NamedTuple):
-    """One change. wanted None: remove found. found None: add wanted. Both: change one to the other."""
+    """One change. wanted None: remove found. found None: add wanted. Both: change found."""
 
     wanted: Obj | None
     found: Obj | None
@@ -77,7 +78,7 @@ def _rank(obj: Obj) -> tuple[int, str]:
 
 
 def inverse(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """What undoes the applied steps: last first, added becomes removed, changed becomes restored."""
+    """What undoes the applied steps: last first, added is removed, changed is restored."""
     return tuple(Step(step.found, step.wanted) for step in reversed(steps))
 
 
@@ -173,9 +174,8 @@ def _addr(obj: Addr, verb: str) -> str:
 
 
 def _neigh(obj: Neigh, verb: str) -> str:
-    return (
-        f"{_in_place(obj.place)} neighbour {verb} {obj.address} lladdr {obj.mac} dev {obj.link} nud permanent"
-    )
+    entry = f"{obj.address} lladdr {obj.mac} dev {obj.link} nud permanent"
+    return f"{_in_place(obj.place)} neighbour {verb} {entry}"
 
 
 def _route(obj: RouteTo, verb: str) -> str:
