@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from ipam.allocate import assign, cooling, require_usable
@@ -89,7 +89,7 @@ class DiskLeases:
             if index_name(owner):
                 folder.unlink(f"{OWNERS}/{index_name(owner)}")
             self._note_released(folder, freed)
-            return tuple(map(ip_address, freed))
+            return _addresses(freed)
 
     def held(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
@@ -101,7 +101,7 @@ class DiskLeases:
         with locked as folder:
             if is_past(folder, self._node):
                 return ()
-            return tuple(map(ip_address, folder.held(owner, tuple(map(str, hint)))))
+            return _addresses(folder.held(owner, tuple(map(str, hint))))
 
     def owners(self, conf: IpamConf, network: str) -> dict[IPAddress, Owner]:
         """See `Store.owners`."""
@@ -111,7 +111,9 @@ class DiskLeases:
         with locked as folder:
             if is_past(folder, self._node):
                 return {}
-            return {ip_address(n): who for n, who in folder.owners().items() if who is not None}
+            found = {name: who for name, who in folder.owners().items() if who is not None}
+            by_address = {ip_address(name): who for name, who in found.items()}
+            return {address: by_address[address] for address in _addresses(found)}
 
     def usage(self, conf: IpamConf, network: str) -> tuple[SetUsage, ...]:
         """See `Store.usage`."""
@@ -150,7 +152,7 @@ class DiskLeases:
             for name in (*folder.stale_index(), TEMP):
                 folder.unlink(name)
             self._note_released(folder, freed)
-            return tuple(map(ip_address, freed))
+            return _addresses(freed)
 
     def _existing(self, conf: IpamConf, network: str) -> _Locked | None:
         path = folder_path(conf.data_dir, network)
@@ -234,6 +236,11 @@ def _failure(error: OSError, path: str) -> StoreFailed:
     where = error.filename2 or error.filename or path
     remedy = _REMEDIES.get(error.errno or 0, "check the folder and the kernel log")
     return StoreFailed(f"the address store failed at {where}: {error.strerror}", remedy)
+
+
+def _addresses(names: Iterable[str]) -> tuple[IPAddress, ...]:
+    """In one order whatever the file system's: IPv4 first, ascending."""
+    return tuple(sorted(map(ip_address, names), key=lambda a: (a.version, int(a))))
 
 
 def _is_valid(who: Owner, valid: Collection[tuple[str, str]]) -> bool:
