@@ -10,6 +10,7 @@ from cni_plugin.kernel import nft, rtnl, sysctl
 from cni_plugin.kernel.netlink import Socket
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import (
+    POD,
     Addr,
     Bridge,
     Element,
@@ -156,6 +157,8 @@ def _route_to(place: str, name: str, route: rtnl.Route) -> RouteTo:
 
 
 def _sysctl(places: Places, wanted: Sysctl) -> Sysctl | None:
+    if wanted.place == POD and not places.has_pod:
+        return None
     value = places.run(wanted.place, lambda: sysctl.read(wanted.path))
     return None if value is None else wanted._replace(value=value)
 
