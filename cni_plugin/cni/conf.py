@@ -124,7 +124,8 @@ def _unsupported(document: Mapping[str, object]) -> list[Problem]:
 def _contradictions(model: PluginModel, *, has_ipam: bool) -> list[Problem]:
     """Keys that are fine alone and wrong together, as the reference plugins judge them."""
     found: list[Problem] = []
-    if model.hairpinMode and model.promiscMode:
+    explicit_hairpin = "hairpinMode" in model.model_fields_set and model.hairpinMode
+    if explicit_hairpin and model.promiscMode:
         found.append(Problem("hairpinMode", True, "false, or absent, while promiscMode is true"))
     if model.disableContainerInterface and has_ipam:
         found.append(
@@ -154,7 +155,7 @@ def _with_ipam(model: PluginModel, version: str, ipam: IpamConf) -> list[Problem
 def _warnings(
     model: PluginModel, document: Mapping[str, object], ipam: IpamConf | None
 ) -> list[str]:
-    lines = extra_keys(model, "")
+    lines = [str(extra) for extra in extra_keys(model, "")]
     if model.ipMasqBackend == "iptables":
         lines.append("ipMasqBackend iptables is ignored: podwire always uses nftables")
     if model.mode == "ptp":
@@ -171,8 +172,9 @@ def _warnings(
 
 
 def _net_conf(model: PluginModel, version: str, ipam: IpamConf | None) -> NetConf:
-    hairpin = not model.promiscMode if model.hairpinMode is None else model.hairpinMode
-    spoof_mac = model.antiSpoofing if model.macspoofchk is None else model.macspoofchk
+    given = model.model_fields_set
+    hairpin = model.hairpinMode if "hairpinMode" in given else not model.promiscMode
+    spoof_mac = model.macspoofchk if "macspoofchk" in given else model.antiSpoofing
     return NetConf(
         cni_version=version,
         name=model.name,
@@ -190,7 +192,8 @@ def _net_conf(model: PluginModel, version: str, ipam: IpamConf | None) -> NetCon
         vlan=model.vlan,
         preserve_default_vlan=model.preserveDefaultVlan,
         anti_spoof_mac=spoof_mac,
-        anti_spoof_ip=model.antiSpoofing,
+        # Without ipam nobody knows the pod's addresses, so none could be told from a false one.
+        anti_spoof_ip=model.antiSpoofing and ipam is not None,
         port_isolation=model.portIsolation,
         enable_dad=model.enabledad,
         disable_container_interface=model.disableContainerInterface,

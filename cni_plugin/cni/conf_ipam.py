@@ -79,9 +79,15 @@ def _review_own(section: dict[str, Any], ip_ranges: list[Any]) -> IpamReview:
     except ValidationError as error:
         found = model_problems(error, "ipam")
         return IpamReview(
-            problems=tuple(_moved(problem, len(ip_ranges), single) for problem in found)
+            problems=tuple(
+                problem._replace(path=_moved(problem.path, len(ip_ranges), single))
+                for problem in found
+            )
         )
-    warnings = tuple(extra_keys(model, "ipam"))
+    warnings = tuple(
+        str(extra._replace(path=_moved(extra.path, len(ip_ranges), single)))
+        for extra in extra_keys(model, "ipam")
+    )
     try:
         return IpamReview(ipam_conf(model), warnings=warnings)
     except IpamError as error:
@@ -102,41 +108,47 @@ def _merged(section: dict[str, Any], ip_ranges: list[Any]) -> tuple[dict[str, An
     return {**rest, "ranges": [*ip_ranges, *([[single]] if single else []), *listed]}, bool(single)
 
 
-def _moved(problem: Problem, count: int, single: bool) -> Problem:
-    """A problem with the path that the user knows, when the runtime's ranges came first."""
+def _moved(path: str, count: int, single: bool) -> str:
+    """The path that the user knows, when `count` ranges of the runtime came first."""
     head = "ipam.ranges["
-    if not count or not problem.path.startswith(head):
-        return problem
-    number, _, tail = problem.path[len(head) :].partition("]")
+    if not count or not path.startswith(head):
+        return path
+    number, _, tail = path[len(head) :].partition("]")
     index = int(number)
     if index < count:
-        return problem._replace(path=f"runtimeConfig.ipRanges[{index}]{tail}")
+        return f"runtimeConfig.ipRanges[{index}]{tail}"
     if single and index == count:
-        return problem._replace(path=f"ipam{tail.removeprefix('[0]')}")
-    return problem._replace(path=f"{head}{index - count - single}]{tail}")
+        return f"ipam{tail.removeprefix('[0]')}"
+    return f"{head}{index - count - single}]{tail}"
 
 
-def extra_keys(model: BaseModel, path: str) -> list[str]:
-    """Warnings for the keys that no model reads, at every depth."""
+class Extra(NamedTuple):
+    """A key that no model reads: where its object is, the key, and what is read there."""
+
+    path: str
+    key: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return unknown_key(self.path, self.key, self.known)
+
+
+def extra_keys(model: BaseModel, path: str) -> list[Extra]:
+    """The keys that no model reads, at every depth."""
     fields = type(model).model_fields
-    known = [field.alias or name for name, field in fields.items()]
-    found = [
-        unknown_key(path, key, known)
-        for key in model.model_extra or {}
-        if not (path == "" and key.startswith("cni.dev/"))
-    ]
-    for name, field in fields.items():
-        where = path_of([path, field.alias or name] if path else [field.alias or name])
-        found += _extra_in(getattr(model, name), where)
+    extra = model.model_extra or {}
+    found = [Extra(path, key, tuple(fields)) for key in extra if not key.startswith("cni.dev/")]
+    for name in fields:
+        found += _extra_in(getattr(model, name), path_of([path, name] if path else [name]))
     return found
 
 
-def _extra_in(value: object, path: str) -> list[str]:
+def _extra_in(value: object, path: str) -> list[Extra]:
     if isinstance(value, BaseModel):
         return extra_keys(value, path)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         nested = (_extra_in(item, f"{path}[{index}]") for index, item in enumerate(value))
-        return [line for lines in nested for line in lines]
+        return [extra for extras in nested for extra in extras]
     return []
 
 
@@ -151,8 +163,16 @@ def lenient_ipam(document: Mapping[str, object]) -> IpamConf | None:
     kind = ipam_type(section, ip_ranges=bool(_ip_ranges(document)[0])) or OWN_TYPE
     if type_fault(kind):
         return None
-    folder = section.get("dataDir")
-    plain = isinstance(folder, str) and folder.startswith("/") and "\0" not in folder
-    if kind not in OWN_TYPES or not plain or ".." in str(folder).split("/"):
-        return IpamConf(type=kind)
-    return IpamConf(type=kind, data_dir=str(folder).rstrip("/") or DEFAULT_DATA_DIR)
+    folder = _folder(section.get("dataDir")) if kind in OWN_TYPES else DEFAULT_DATA_DIR
+    return IpamConf(type=kind, data_dir=folder)
+
+
+def _folder(value: object) -> str:
+    from ipam.conf import IpamModel
+
+    if value is None:
+        return DEFAULT_DATA_DIR
+    try:
+        return IpamModel.model_validate({"dataDir": value}).dataDir
+    except ValidationError:
+        return DEFAULT_DATA_DIR

@@ -164,9 +164,9 @@ class PluginModel(BaseModel):
         [], description="Destinations that are never masqueraded."
     )
     mtu: Mtu = Field(0, description="MTU of the pod's interface; 0: from the bridge or uplink.")
-    hairpinMode: bool | None = Field(  # noqa: N815
-        None,
-        description="Let a pod reach itself through its Service; default true, false with"
+    hairpinMode: bool = Field(  # noqa: N815
+        True,
+        description="Let a pod reach itself through its Service; false by default with"
         " promiscMode.",
     )
     promiscMode: bool = Field(  # noqa: N815
@@ -179,8 +179,8 @@ class PluginModel(BaseModel):
     preserveDefaultVlan: bool = Field(  # noqa: N815
         True, description="Keep the bridge's default VLAN on the pod's port."
     )
-    macspoofchk: bool | None = Field(
-        None, description="MAC anti-spoofing alone; overrides antiSpoofing for MACs."
+    macspoofchk: bool = Field(
+        True, description="MAC anti-spoofing alone; overrides antiSpoofing for MACs."
     )
     antiSpoofing: bool = Field(  # noqa: N815
         True, description="Drop what a pod sends from a MAC or IP that it was not given."

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipam.conf import IpamModel
-
 from cni_plugin.cni.conf import OWN_TYPE
 from cni_plugin.cni.conf_ipam import OWN_TYPES
 from cni_plugin.cni.conf_model import PluginModel
 from cni_plugin.cni.errors import SUPPORTED_VERSIONS
+from ipam.conf import IpamModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEXTS = {"type": "array", "items": {"type": "string"}}
@@ -41,6 +40,8 @@ def json_schema() -> JsonObject:
         ]
     }
     properties["vlanTrunk"] |= {"type": ["array", "null"], "maxItems": 0}
+    for key in ("runtimeConfig", "prevResult", "vlanTrunk"):
+        properties[key].pop("title", None)
     properties["runtimeConfig"] |= _runtime_config()
     properties["args"] |= _args()
     properties["prevResult"] |= {"type": ["object", "null"]}
