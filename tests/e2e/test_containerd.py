@@ -14,7 +14,7 @@ from tests.support.node import Node
 from tests.support.snapshot import Snapshot
 
 # Different after each container by their purpose: the address to start from, the runtime's own.
-STAYS = r"last_reserved_ip|/run/containerd|/run/runc"
+STAYS = r"last_reserved_ip|/.released |/run/containerd|/run/runc"
 
 
 @pytest.mark.parametrize("name", NETWORKS)

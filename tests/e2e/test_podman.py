@@ -11,7 +11,7 @@ from tests.e2e.networks import NETWORKS, addresses, conflist
 from tests.support.node import Node
 from tests.support.snapshot import Snapshot
 
-STAYS = r"last_reserved_ip|/run/podman|/run/runc|/run/containers|/run/libpod|/run/crun|/run/user"
+STAYS = r"last_reserved_ip|/.released |/run/(podman|runc|crun|containers|libpod|user)"
 
 
 @pytest.mark.parametrize("name", ["bridge", "ptp-dual"])
