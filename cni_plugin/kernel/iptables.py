@@ -13,16 +13,13 @@ from collections.abc import Sequence
 from shutil import which
 
 from cni_plugin.cni.errors import CNIError, KernelRefused, TryAgainLater
-from cni_plugin.kernel import nft
+from cni_plugin.kernel.forward import PROGRAM, legacy_filter_loaded, nft_forward_drops
 from cni_plugin.kernel.netlink import Socket
 from ipam.values import IPNetwork
 
 CHAIN = "PODWIRE-FORWARD"
 LOCK_WAIT_S = 5  # for the xtables lock (-w); the runtime waits minutes, we need not
 RESOURCE_PROBLEM = 4  # iptables' exit status when the lock was not to be had in time
-PROGRAM = {4: "iptables", 6: "ip6tables"}
-NFT_FAMILY = {4: "ip", 6: "ip6"}
-LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 Rule = Sequence[str]
 
@@ -100,24 +97,15 @@ class Iptables:
 
 
 def dropping(filter_socket: Socket, version: int) -> tuple[str, ...]:
-    """The commands of the flavours whose FORWARD policy is DROP, in one family. Looking costs one
-    netlink question and one file; a program is started only where legacy tables are loaded."""
+    """The commands of the flavours whose FORWARD policy is DROP, in one family."""
     commands = []
-    if nft.forward_policy(filter_socket, NFT_FAMILY[version]) == "drop":
+    if nft_forward_drops(filter_socket, version):
         commands.append(f"{PROGRAM[version]}-nft")
-    if _legacy_filter_loaded(version):
+    if legacy_filter_loaded(version):
         legacy = Iptables(f"{PROGRAM[version]}-legacy")
         if legacy.installed and "-P FORWARD DROP" in legacy.list("filter", "FORWARD"):
             commands.append(legacy.command)
     return tuple(commands)
-
-
-def _legacy_filter_loaded(version: int) -> bool:
-    try:
-        with open(LEGACY_TABLES[version], encoding="ascii") as file:
-            return "filter" in file.read().split()
-    except OSError:  # no legacy tables in this kernel, or not ours to read
-        return False
 
 
 def _rules(network: IPNetwork) -> tuple[Rule, ...]:

@@ -12,6 +12,7 @@ from cni_plugin.cni.errors import Conflict, TryAgainLater
 from cni_plugin.cni.values import NetConf
 from cni_plugin.filter.tables import FAMILY_SETS
 from cni_plugin.kernel import execute, namespace, nft, rtnl, sysctl
+from cni_plugin.kernel.forward import may_drop
 from cni_plugin.kernel.observe import observe, uplink_mtu
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.names import mac_address
@@ -76,13 +77,12 @@ class NodeKernel:
 
     def _forward_drops(self) -> tuple[int, ...]:
         """Cheap where nothing drops; iptables' own programs are started only otherwise."""
-        families = ("ip", "ip6")
-        seen = any(nft.forward_policy(self._places.filter, family) for family in families)
-        if not seen and not any(map(os.path.exists, LEGACY_TABLES)):
+        suspects = [v for v in (4, 6) if may_drop(self._places.filter, v)]
+        if not suspects:
             return ()
-        from cni_plugin.kernel import iptables  # brings subprocess: 15 ms cold
+        from cni_plugin.kernel.iptables import dropping  # brings subprocess: 15 ms cold
 
-        return tuple(v for v in (4, 6) if iptables.dropping(self._places.filter, v))
+        return tuple(v for v in suspects if dropping(self._places.filter, v))
 
     def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
         return observe(self._places, objects)
@@ -132,9 +132,6 @@ class NodeKernel:
             for name in sets
             for element in nft.observe_set(self._places.filter, family, name)
         )
-
-
-LEGACY_TABLES = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""Whether iptables may drop what pods forward, found out without starting a program.
+
+One netlink question and one file a family: this is asked at every ADD, and almost always the
+answer is that there is nothing to do.
+"""
+
+from __future__ import annotations
+
+from cni_plugin.kernel import nft
+from cni_plugin.kernel.netlink import Socket
+
+PROGRAM = {4: "iptables", 6: "ip6tables"}
+NFT_FAMILY = {4: "ip", 6: "ip6"}
+LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+
+
+def nft_forward_drops(filter_socket: Socket, version: int) -> bool:
+    """Whether iptables-nft's FORWARD chain has the policy DROP."""
+    return nft.forward_policy(filter_socket, NFT_FAMILY[version]) == "drop"
+
+
+def legacy_filter_loaded(version: int) -> bool:
+    """Whether this namespace has a legacy `filter` table; its policy only iptables-legacy tells."""
+    try:
+        with open(LEGACY_TABLES[version], encoding="ascii") as file:
+            return "filter" in file.read().split()
+    except OSError:  # no legacy tables in this kernel, or not ours to read
+        return False
+
+
+def may_drop(filter_socket: Socket, version: int) -> bool:
+    """False: certainly not. True: kernel.iptables finds out which flavour does."""
+    return nft_forward_drops(filter_socket, version) or legacy_filter_loaded(version)
