@@ -50,7 +50,9 @@ def texts(leases: tuple[Lease, ...]) -> list[str]:
 
 def reservations(folder: Path) -> dict[str, bytes]:
     """Address file names and their contents: what host-local would see."""
-    return {p.name: p.read_bytes() for p in (folder / NETWORK).iterdir() if is_address(p.name)}
+    path = folder / NETWORK
+    files = path.iterdir() if path.exists() else ()
+    return {p.name: p.read_bytes() for p in files if is_address(p.name)}
 
 
 def is_address(name: str) -> bool:

@@ -6,12 +6,15 @@ import errno
 import os
 import stat
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ipam.disk import folder_path
+from ipam.disk import DiskLeases, folder_path
 from ipam.errors import AddressInUse, InvalidConf, InvalidRanges, PoolExhausted, StoreFailed
 from ipam.files import Folder
+from ipam.values import IpamConf
 from tests.unit.ipam.kit import (
     NETWORK,
     FakeNode,
@@ -23,26 +26,26 @@ from tests.unit.ipam.kit import (
 
 
 @pytest.fixture
-def node():
+def node() -> FakeNode:
     return FakeNode()
 
 
 @pytest.fixture
-def store(node):
+def store(node: FakeNode) -> DiskLeases:
     return node.store()
 
 
-def reserve(store, conf, name, *requested, pod=""):
+def reserve(store: DiskLeases, conf: IpamConf, name: str, *requested: Any, pod: str = "") -> Any:
     asked = [ip_interface(text) for text in requested]
     return texts(store.reserve(conf, NETWORK, owner_of(name, pod=pod), asked))
 
 
-def release(store, conf, name, hint=()):
+def release(store: DiskLeases, conf: IpamConf, name: str, hint: Any = ()) -> Any:
     return [str(a) for a in store.release(conf, NETWORK, owner_of(name), hint)]
 
 
 class TestReserve:
-    def test_writes_what_host_local_writes(self, store, tmp_path):
+    def test_writes_what_host_local_writes(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         assert reserve(store, conf, "c1") == ["10.244.1.2/24", "2001:db8::2/64"]
         assert reservations(tmp_path) == {
@@ -52,13 +55,17 @@ class TestReserve:
         last = [(tmp_path / NETWORK / f"last_reserved_ip.{n}").read_text() for n in (0, 1)]
         assert last == ["10.244.1.2", "2001:db8::2"]
 
-    def test_goes_on_after_the_last_one_though_earlier_ones_are_free(self, node, tmp_path):
+    def test_goes_on_after_the_last_one_though_earlier_ones_are_free(
+        self, node: FakeNode, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", cooldown_s=0)
         reserve(node.store(), conf, "c1")
         release(node.store(), conf, "c1")
         assert reserve(node.store(), conf, "c2") == ["10.244.1.3/24"]
 
-    def test_the_position_is_exact_when_its_text_gets_shorter(self, store, tmp_path):
+    def test_the_position_is_exact_when_its_text_gets_shorter(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/28+10.244.10.0/28")
         position = tmp_path / NETWORK / "last_reserved_ip.0"
         given = [reserve(store, conf, f"c{n}")[0].partition("/")[0] for n in range(26)]
@@ -68,32 +75,40 @@ class TestReserve:
         assert reserve(store, conf, "again") == ["10.244.1.2/28"]
         assert position.read_text() == "10.244.1.2"
 
-    def test_a_repeated_add_gets_the_same_and_leaks_nothing(self, store, tmp_path):
+    def test_a_repeated_add_gets_the_same_and_leaks_nothing(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         first = reserve(store, conf, "c1")
         assert reserve(store, conf, "c1") == first
         assert len(reservations(tmp_path)) == 2
 
-    def test_a_repeated_add_after_a_new_set_gets_the_old_and_a_new_one(self, store, tmp_path):
+    def test_a_repeated_add_after_a_new_set_gets_the_old_and_a_new_one(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         reserve(store, conf_of(tmp_path, "10.244.1.0/24"), "c1")
         both = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         assert reserve(store, both, "c1") == ["10.244.1.2/24", "2001:db8::2/64"]
         assert release(store, both, "c1") == ["10.244.1.2", "2001:db8::2"]
 
-    def test_two_interfaces_of_a_container_are_two_owners(self, store, tmp_path):
+    def test_two_interfaces_of_a_container_are_two_owners(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         store.reserve(conf, NETWORK, owner_of("c1", "eth0"), ())
         store.reserve(conf, NETWORK, owner_of("c1", "eth1"), ())
         assert release(store, conf, "c1") == ["10.244.1.2"]
         assert reservations(tmp_path) == {"10.244.1.3": b"c1\r\neth1"}
 
-    def test_a_container_id_that_is_too_long_for_a_file_name(self, store, tmp_path):
+    def test_a_container_id_that_is_too_long_for_a_file_name(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf, name = conf_of(tmp_path, "10.244.1.0/24"), "c" * 255
         assert reserve(store, conf, name) == reserve(store, conf, name) == ["10.244.1.2/24"]
         assert not (tmp_path / NETWORK / ".tmp").exists()
         assert release(store, conf, name) == ["10.244.1.2"]
 
-    def test_modes_are_explicit_under_any_umask(self, store, tmp_path):
+    def test_modes_are_explicit_under_any_umask(self, store: DiskLeases, tmp_path: Path) -> None:
         before = os.umask(0)
         try:
             reserve(store, conf_of(tmp_path / "a" / "b", "10.244.1.0/24"), "c1")
@@ -105,7 +120,7 @@ class TestReserve:
         assert {stat.S_IMODE(p.stat().st_mode) for p in folders} == {0o700}
         assert len(folders) == 4  # a, b, the network, the index
 
-    def test_an_address_in_the_kernel_is_not_given(self, node, tmp_path):
+    def test_an_address_in_the_kernel_is_not_given(self, node: FakeNode, tmp_path: Path) -> None:
         # The store was wiped under a live pod: the kernel is the only witness left.
         node.in_use = {ip_address("10.244.1.2")}
         conf = conf_of(tmp_path, "10.244.1.0/24")
@@ -115,7 +130,9 @@ class TestReserve:
 
 
 class TestExhaustion:
-    def test_every_address_is_given_then_the_counts_are_told(self, store, tmp_path):
+    def test_every_address_is_given_then_the_counts_are_told(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/29")
         given = {reserve(store, conf, f"c{n}")[0] for n in range(5)}
         assert given == {f"10.244.1.{n}/29" for n in (2, 3, 4, 5, 6)}
@@ -123,7 +140,7 @@ class TestExhaustion:
             reserve(store, conf, "c9")
         assert failure.value.details.startswith("used 5, cooling 0, reserved 1, total 5")
 
-    def test_a_full_second_set_undoes_the_first(self, store, tmp_path):
+    def test_a_full_second_set_undoes_the_first(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/126")
         for n in range(2):
             reserve(store, conf, f"c{n}")
@@ -133,12 +150,14 @@ class TestExhaustion:
         assert reservations(tmp_path) == before
         assert len(list((tmp_path / NETWORK / ".owners").iterdir())) == 2
 
-    def test_the_second_subnet_of_a_set_is_used_when_the_first_is_full(self, store, tmp_path):
+    def test_the_second_subnet_of_a_set_is_used_when_the_first_is_full(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/30+10.244.2.0/30")
         assert reserve(store, conf, "c1") == ["10.244.1.2/30"]
         assert reserve(store, conf, "c2") == ["10.244.2.2/30"]
 
-    def test_one_free_address_far_away_is_found(self, store, tmp_path):
+    def test_one_free_address_far_away_is_found(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", cooldown_s=0)
         for n in range(253):
             reserve(store, conf, f"c{n}")
@@ -147,7 +166,9 @@ class TestExhaustion:
 
 
 class TestCooldown:
-    def test_a_released_address_rests_while_others_are_free(self, node, store, tmp_path):
+    def test_a_released_address_rests_while_others_are_free(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/29")
         for n in range(5):
             reserve(store, conf, f"c{n}")
@@ -157,7 +178,9 @@ class TestCooldown:
         node.now_s += 11  # c3's address is rested, c1's is not
         assert reserve(store, conf, "new") == ["10.244.1.5/29"]
 
-    def test_under_pressure_the_oldest_release_is_given_first(self, node, store, tmp_path):
+    def test_under_pressure_the_oldest_release_is_given_first(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/29")
         for n in range(5):
             reserve(store, conf, f"c{n}")
@@ -167,7 +190,9 @@ class TestCooldown:
         got = [reserve(store, conf, f"new{n}")[0] for n in range(3)]
         assert got == ["10.244.1.6/29", "10.244.1.2/29", "10.244.1.4/29"]
 
-    def test_usage_tells_cooling_from_free(self, node, store, tmp_path):
+    def test_usage_tells_cooling_from_free(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/29")
         for n in range(3):
             reserve(store, conf, f"c{n}")
@@ -177,7 +202,10 @@ class TestCooldown:
         node.now_s += 30
         assert store.usage(conf, NETWORK)[0].free == 3
 
-    def test_the_log_does_not_grow_for_ever(self, node, store, tmp_path):
+    def test_the_log_does_not_grow_for_ever(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
         conf = conf_of(tmp_path, "10.244.1.0/29", cooldown_s=1)
         for n in range(1500):
             reserve(store, conf, f"c{n}")
@@ -185,11 +213,13 @@ class TestCooldown:
             node.now_s += 1
         assert (tmp_path / NETWORK / ".released").stat().st_size < 20000
 
-    def test_a_full_disk_does_not_stop_a_release(self, node, store, tmp_path, monkeypatch):
+    def test_a_full_disk_does_not_stop_a_release(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/29")
         reserve(store, conf, "c1")
 
-        def full(*_):
+        def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(Folder, "append", full)
@@ -199,7 +229,9 @@ class TestCooldown:
 
 
 class TestSticky:
-    def test_the_same_pod_gets_its_last_address_even_while_cooling(self, store, tmp_path):
+    def test_the_same_pod_gets_its_last_address_even_while_cooling(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64", sticky="pod")
         first = reserve(store, conf, "c1", pod="ns/web-0")
         release(store, conf, "c1")
@@ -207,8 +239,8 @@ class TestSticky:
         assert reserve(store, conf, "c3", pod="ns/web-0") == first
 
     def test_another_address_while_its_own_is_taken_and_that_one_from_then_on(
-        self, store, tmp_path
-    ):
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", sticky="pod")
         reserve(store, conf, "c1", pod="ns/web-0")
         second = reserve(store, conf, "c2", pod="ns/web-0")
@@ -216,7 +248,7 @@ class TestSticky:
         release(store, conf, "c2")
         assert reserve(store, conf, "c3", pod="ns/web-0") == second != ["10.244.1.2/24"]
 
-    def test_off_by_default(self, store, tmp_path):
+    def test_off_by_default(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         first = reserve(store, conf, "c1", pod="ns/web-0")
         release(store, conf, "c1")
@@ -225,12 +257,14 @@ class TestSticky:
 
 
 class TestRequested:
-    def test_is_given_and_the_round_robin_stays(self, store, tmp_path):
+    def test_is_given_and_the_round_robin_stays(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         assert reserve(store, conf, "c1", "10.244.1.77/32") == ["10.244.1.77/24"]
         assert reserve(store, conf, "c2") == ["10.244.1.2/24"]
 
-    def test_taken_by_another_names_the_holder_and_reserves_nothing(self, store, tmp_path):
+    def test_taken_by_another_names_the_holder_and_reserves_nothing(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         reserve(store, conf, "c1")
         before = reservations(tmp_path)
@@ -239,59 +273,71 @@ class TestRequested:
         assert failure.value.details == "held by c1 eth0"
         assert reservations(tmp_path) == before
 
-    def test_in_the_kernel_is_refused(self, node, store, tmp_path):
+    def test_in_the_kernel_is_refused(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path
+    ) -> None:
         node.in_use = {ip_address("10.244.1.9")}
         with pytest.raises(AddressInUse, match="in use on this node"):
             reserve(store, conf_of(tmp_path, "10.244.1.0/24"), "c1", "10.244.1.9")
         assert reservations(tmp_path) == {}
 
-    def test_repeated_gets_the_same(self, store, tmp_path):
+    def test_repeated_gets_the_same(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1", "10.244.1.9")
         assert reserve(store, conf, "c1", "10.244.1.9") == ["10.244.1.9/24"]
 
-    def test_another_than_held_is_refused_and_the_held_one_stays(self, store, tmp_path):
+    def test_another_than_held_is_refused_and_the_held_one_stays(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1")
         with pytest.raises(AddressInUse, match=r"already holds 10\.244\.1\.2"):
             reserve(store, conf, "c1", "10.244.1.9")
         assert release(store, conf, "c1") == ["10.244.1.2"]
 
-    def test_outside_of_every_range_touches_nothing(self, store, tmp_path):
+    def test_outside_of_every_range_touches_nothing(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         with pytest.raises(InvalidRanges):
             reserve(store, conf_of(tmp_path, "10.244.1.0/24"), "c1", "10.9.9.9")
         assert not (tmp_path / NETWORK).exists()
 
 
 class TestRelease:
-    def test_twice_is_success(self, store, tmp_path):
+    def test_twice_is_success(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1")
         assert [release(store, conf, "c1"), release(store, conf, "c1")] == [["10.244.1.2"], []]
 
-    def test_of_a_network_that_never_was_creates_nothing(self, store, tmp_path):
+    def test_of_a_network_that_never_was_creates_nothing(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         assert release(store, conf_of(tmp_path / "no", "10.244.1.0/24"), "c1") == []
         assert not (tmp_path / "no").exists()
 
-    def test_frees_addresses_of_ranges_long_gone(self, store, tmp_path):
+    def test_frees_addresses_of_ranges_long_gone(self, store: DiskLeases, tmp_path: Path) -> None:
         reserve(store, conf_of(tmp_path, "10.244.1.0/24"), "c1")
         assert release(store, conf_of(tmp_path, "10.245.0.0/24"), "c1") == ["10.244.1.2"]
 
-    def test_a_wrong_hint_frees_the_right_address_only(self, store, tmp_path):
+    def test_a_wrong_hint_frees_the_right_address_only(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1")
         reserve(store, conf, "c2")
         assert release(store, conf, "c2", hint=[ip_address("10.244.1.2")]) == ["10.244.1.3"]
         assert list(reservations(tmp_path)) == ["10.244.1.2"]
 
-    def test_a_right_hint_spares_the_listing(self, store, tmp_path, monkeypatch):
+    def test_a_right_hint_spares_the_listing(
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         reserve(store, conf, "c1")
         monkeypatch.setattr(Folder, "inodes", None)
         hint = [ip_address("10.244.1.2"), ip_address("2001:db8::2")]
         assert release(store, conf, "c1", hint) == ["10.244.1.2", "2001:db8::2"]
 
-    def test_works_when_the_index_is_lost(self, store, tmp_path):
+    def test_works_when_the_index_is_lost(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         reserve(store, conf, "c1")
         reserve(store, conf, "c2")
@@ -300,7 +346,9 @@ class TestRelease:
         assert sorted(release(store, conf, "c1")) == ["10.244.1.2", "2001:db8::2"]
         assert sorted(reservations(tmp_path)) == ["10.244.1.3", "2001:db8::3"]
 
-    def test_works_after_a_copy_that_broke_the_links(self, store, tmp_path):
+    def test_works_after_a_copy_that_broke_the_links(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1")
         file = tmp_path / NETWORK / "10.244.1.2"
@@ -312,7 +360,7 @@ class TestRelease:
 
 
 class TestReading:
-    def test_held_and_owners(self, store, tmp_path):
+    def test_held_and_owners(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         reserve(store, conf, "c1")
         addresses = (ip_address("10.244.1.2"), ip_address("2001:db8::2"))
@@ -320,19 +368,19 @@ class TestReading:
         assert store.held(conf, NETWORK, owner_of("c2")) == ()
         assert store.owners(conf, NETWORK) == dict.fromkeys(addresses, owner_of("c1"))
 
-    def test_of_a_network_that_never_was(self, store, tmp_path):
+    def test_of_a_network_that_never_was(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path / "no", "10.244.1.0/24")
         assert store.held(conf, NETWORK, owner_of("c1")) == ()
         assert store.owners(conf, NETWORK) == {}
         assert store.usage(conf, NETWORK)[0].free == 253
 
-    def test_usage_counts_only_the_ranges_of_today(self, store, tmp_path):
+    def test_usage_counts_only_the_ranges_of_today(self, store: DiskLeases, tmp_path: Path) -> None:
         reserve(store, conf_of(tmp_path, "10.244.1.0/24"), "c1")
         assert store.usage(conf_of(tmp_path, "10.245.0.0/24"), NETWORK)[0].used == 0
 
 
 class TestRetain:
-    def test_frees_the_dead_and_keeps_the_valid(self, store, tmp_path):
+    def test_frees_the_dead_and_keeps_the_valid(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         for n in range(4):
             reserve(store, conf, f"c{n}")
@@ -341,14 +389,16 @@ class TestRetain:
         assert reservations(tmp_path) == {"10.244.1.3": b"c1\r\neth0"}
         assert [p.name for p in (tmp_path / NETWORK / ".owners").iterdir()] == ["c1:eth0"]
 
-    def test_what_came_after_the_snapshot_is_kept(self, store, tmp_path):
+    def test_what_came_after_the_snapshot_is_kept(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "dead")
         before = store.owners(conf, NETWORK)
         reserve(store, conf, "new")
         assert [str(a) for a in store.retain(conf, NETWORK, set(), before)] == ["10.244.1.2"]
 
-    def test_an_address_given_to_another_since_the_snapshot_is_kept(self, store, tmp_path):
+    def test_an_address_given_to_another_since_the_snapshot_is_kept(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/30")
         reserve(store, conf, "dead")
         before = store.owners(conf, NETWORK)
@@ -356,7 +406,7 @@ class TestRetain:
         reserve(store, conf, "new")
         assert store.retain(conf, NETWORK, set(), before) == ()
 
-    def test_sweeps_what_kills_left(self, store, tmp_path):
+    def test_sweeps_what_kills_left(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1")
         folder = tmp_path / NETWORK
@@ -371,16 +421,16 @@ class TestFailures:
     @pytest.mark.parametrize(
         "folder", ["relative/path", "/a/../b", "/a/b/", "//a", "/a/./b", "", "/a\0b"]
     )
-    def test_a_data_dir_that_could_lead_elsewhere(self, folder):
+    def test_a_data_dir_that_could_lead_elsewhere(self, folder: Path) -> None:
         with pytest.raises(InvalidConf):
             folder_path(folder, NETWORK)
 
     @pytest.mark.parametrize("network", ["", ".", "..", "a/b", "a\0"])
-    def test_a_network_that_is_no_file_name(self, network):
+    def test_a_network_that_is_no_file_name(self, network: str) -> None:
         with pytest.raises(InvalidConf):
             folder_path("/var/lib/cni/networks", network)
 
-    def test_a_file_where_the_folder_should_be(self, store, tmp_path):
+    def test_a_file_where_the_folder_should_be(self, store: DiskLeases, tmp_path: Path) -> None:
         (tmp_path / NETWORK).write_text("")
         conf = conf_of(tmp_path, "10.244.1.0/24")
         for call in (reserve, release):
@@ -393,12 +443,12 @@ class TestFailures:
 
     @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
     def test_a_failed_sync_leaves_nothing_and_is_not_repeated(
-        self, store, tmp_path, monkeypatch, number
-    ):
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
         conf, calls = conf_of(tmp_path, "10.244.1.0/24"), []
         reserve(store, conf, "c1")
 
-        def fail(descriptor):
+        def fail(descriptor: Any) -> None:
             calls.append(descriptor)
             raise OSError(number, os.strerror(number))
 
@@ -410,12 +460,14 @@ class TestFailures:
         assert len(calls) == 1
         assert sorted(p.name for p in (tmp_path / NETWORK).rglob("*")) == before
 
-    def test_a_link_that_fails_undoes_all(self, store, tmp_path, monkeypatch):
+    def test_a_link_that_fails_undoes_all(
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64")
         reserve(store, conf, "c1")
         before, link = sorted(p.name for p in (tmp_path / NETWORK).rglob("*")), os.link
 
-        def fail(source, target):
+        def fail(source: Any, target: Any) -> None:
             if "2001:db8" in target:
                 raise OSError(errno.ENOSPC, "No space left on device", source, None, target)
             link(source, target)
@@ -425,11 +477,13 @@ class TestFailures:
             reserve(store, conf, "c2")
         assert sorted(p.name for p in (tmp_path / NETWORK).rglob("*")) == before
 
-    def test_a_release_that_cannot_unlink_is_no_success(self, store, tmp_path, monkeypatch):
+    def test_a_release_that_cannot_unlink_is_no_success(
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
         reserve(store, conf, "c1")
 
-        def read_only(path):
+        def read_only(path: Any) -> None:
             raise OSError(errno.EROFS, "Read-only file system", path)
 
         monkeypatch.setattr(os, "unlink", read_only)

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def held(tmp_path):
+def held(tmp_path: Path) -> Any:
     """A lock file and the pid of another process that holds it."""
     path = str(tmp_path / "lock")
     command = [sys.executable, "-c", HOLDER, path]
@@ -34,7 +36,7 @@ def held(tmp_path):
         process.stdin.close()
 
 
-def test_a_held_lock_times_out_and_names_the_holder(held):
+def test_a_held_lock_times_out_and_names_the_holder(held: Any) -> None:
     path, process = held
     with pytest.raises(LockTimeout) as failure:
         acquire(path, 0.05)
@@ -43,37 +45,39 @@ def test_a_held_lock_times_out_and_names_the_holder(held):
     assert f"pid {process.pid} ({sys.executable} -c" in failure.value.details
 
 
-def test_the_lock_is_got_as_soon_as_the_holder_dies(held):
+def test_the_lock_is_got_as_soon_as_the_holder_dies(held: Any) -> None:
     path, process = held
     process.kill()
     os.close(acquire(path, 30))
 
 
-def test_a_failed_wait_leaks_no_descriptor(held):
+def test_a_failed_wait_leaks_no_descriptor(held: Any) -> None:
     path, _process = held
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(LockTimeout):
         acquire(path, 0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_closing_the_descriptor_unlocks(tmp_path):
+def test_closing_the_descriptor_unlocks(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     os.close(acquire(path, 0))
     os.close(acquire(path, 0))
 
 
-def test_a_free_lock_has_no_holder(tmp_path):
+def test_a_free_lock_has_no_holder(tmp_path: Path) -> None:
     descriptor = acquire(str(tmp_path / "lock"), 0)
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     assert holders(descriptor) == "unknown"
     os.close(descriptor)
 
 
-def test_a_lock_unlinked_while_waiting_is_taken_anew(tmp_path, monkeypatch):
+def test_a_lock_unlinked_while_waiting_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, flock = tmp_path / "lock", fcntl.flock
 
-    def wipe_once(descriptor, operation):
+    def wipe_once(descriptor: Any, operation: Any) -> None:
         monkeypatch.setattr(fcntl, "flock", flock)
         path.unlink()
         flock(descriptor, operation)
@@ -84,14 +88,14 @@ def test_a_lock_unlinked_while_waiting_is_taken_anew(tmp_path, monkeypatch):
     os.close(descriptor)
 
 
-def test_a_symlink_in_place_of_the_lock_is_not_followed(tmp_path):
+def test_a_symlink_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         acquire(str(tmp_path / "lock"), 0)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def churn(folder, worker, rounds, results):
+def churn(folder: Path, worker: int, rounds: int, results: Any) -> None:
     """Reserve and release in turn, ending with one address held."""
     conf = conf_of(folder, "10.244.1.0/26", "2001:db8::/64", cooldown_s=0)
     store = FakeNode().store()
@@ -101,7 +105,7 @@ def churn(folder, worker, rounds, results):
     results.put(texts(store.reserve(conf, NETWORK, owner_of(f"w{worker}"), ())))
 
 
-def test_racing_processes_get_different_addresses(tmp_path):
+def test_racing_processes_get_different_addresses(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
     workers = [
