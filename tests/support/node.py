@@ -2,8 +2,8 @@
 
 A node is a process that holds a network namespace and a mount namespace of its own, with an
 empty /run (and so /run/netns), /var/lib/cni, /etc/cni and /opt/cni: several nodes can live
-beside each other and share nothing but the file system below them. Observing goes through iproute2 and nft, never
-through podwire.
+beside each other and share nothing but the file system below them. Observing goes through
+iproute2 and nft, never through podwire.
 """
 
 from __future__ import annotations
