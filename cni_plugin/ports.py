@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
 
 from cni_plugin.attach.wiring import Facts
 from cni_plugin.cni.errors import CNIError
@@ -15,6 +14,7 @@ from cni_plugin.cni.values import Attachment, Dns, NetConf, Request, Result
 from cni_plugin.model.objects import Key, Obj
 from cni_plugin.model.plan import Step
 from cni_plugin.record import Record
+from ipam.lean_typing import NamedTuple, Protocol
 from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
 
 

@@ -8,10 +8,10 @@ difference and plan as everything else.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
 
 from cni_plugin.cni.values import Attachment
 from cni_plugin.model.objects import Element, Obj, RuleChain, Veth
+from ipam.lean_typing import Any, NamedTuple
 
 PENDING, DONE = "pending", "done"  # ADD is under way, or was cut off; ADD ended well
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from cni_plugin.cni.conf_load import read_conf
 from cni_plugin.cni.values import Dns, NetConf, Reply, Request, Result
@@ -12,6 +11,7 @@ from cni_plugin.handle import handle
 from cni_plugin.kernel.port import node_kernel, pod_netns
 from cni_plugin.ports import Ports
 from ipam.disk import DiskLeases
+from ipam.lean_typing import Any
 from ipam.values import IPAddress
 
 Warn = Callable[[str], None]

@@ -23,7 +23,6 @@ from ipam.settle import heal, is_past, settle
 from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
 
 # No pathlib: the direct path pays for every import.
-# ruff: noqa: PTH102, PTH120
 
 LOCK_TIMEOUT_S = 30.0  # a CRI call has 120 s in all
 

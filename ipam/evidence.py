@@ -17,7 +17,7 @@ def has_host_route(address: IPAddress) -> bool:
     """True when the address is the host's or has a route of its own. Unreadable tables: False."""
     path = IPV4_TABLES if address.version == 4 else IPV6_TABLE
     try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123  # no pathlib: start-up time
+        with open(path, encoding="ascii") as file:  # no pathlib: start-up time
             table = file.read()
     except OSError:
         return False

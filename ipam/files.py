@@ -25,12 +25,11 @@ import errno
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Self
 
+from ipam.lean_typing import Self
 from ipam.values import IPAddress, Owner
 
 # No pathlib: the direct path pays for every import.
-# ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH208
 
 LINE_BREAK = b"\r\n"  # host-local, backend/disk/backend.go LineBreak
 LOCK = "lock"

@@ -93,5 +93,5 @@ def _command(pid: str) -> str:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  # no pathlib here
+    with open(path, encoding="utf-8", errors="replace") as file:  # no pathlib here
         return file.read()

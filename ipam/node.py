@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress
 
 

@@ -137,7 +137,7 @@ def collect(store: Store, request: Request, warn: Warn) -> None:
 def read_resolv_conf(path: str) -> Dns:
     """dns from a resolv.conf, as host-local reads it: of `domain` the last one counts."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        with open(path, encoding="utf-8", errors="replace") as file:
             return parse_resolv_conf(file.read())
     except OSError as error:
         raise IoFailure(

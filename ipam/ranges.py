@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import NamedTuple
 
 from ipam.errors import InvalidRanges
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress, IPNetwork, Range, RangeSet
 
 IPV4_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291 2.5.5.2; Go and Python name these differently

@@ -41,7 +41,7 @@ from ipam.ranges import Pool, find_range, is_usable
 from ipam.settle import STICKY_MAX, build_index, compact_sticky, heal, reclaim
 from ipam.values import IPAddress, IpamConf, Lease, Owner, SetUsage
 
-LIST_AFTER = 6  # taken candidates in a row before the folder is listed once
+LIST_AFTER = 3  # taken candidates in a row before the folder is listed once
 SEED = 64  # free addresses noted after a listing, so that the next ADDs need none
 SEED_STEPS = 4096  # candidates looked at to find them
 RELEASED_SMALL = 16384  # bytes of a log that are not worth rewriting

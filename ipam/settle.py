@@ -111,7 +111,7 @@ def _purge(folder: Folder, node: Node) -> None:
 
 def _adopt(folder: Folder, node: Node) -> None:
     """Take over a folder without a marker: host-local's, a new or a wiped one."""
-    os.chmod(folder.path, 0o700)  # noqa: PTH101  # no pathlib; host-local's is 0755
+    os.chmod(folder.path, 0o700)  # no pathlib; host-local's is 0755
     folder.unlink(TEMP)
     build_index(folder, node)
 

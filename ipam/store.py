@@ -6,8 +6,8 @@ Only types: the direct path imports `disk` and never this. What a store needs is
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
+from ipam.lean_typing import Protocol
 from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
 
 Key = tuple[str, str]  # (container id, ifname)

@@ -10,7 +10,8 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import NamedTuple
+
+from ipam.lean_typing import NamedTuple
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network

@@ -7,14 +7,15 @@ Each has desired(wiring) -> Desired.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
 
 from cni_plugin.attach.wiring import Desired, Mode, Wiring
+from ipam.lean_typing import Any
 
 MODES = ("bridge", "ptp")
 
 
 def desired(wiring: Wiring) -> Desired:
     """The wanted state of one attachment in its config's mode."""
-    module = import_module(f"{__name__}.{wiring.conf.mode}")
-    return cast("Mode", module).desired(wiring)
+    module: Any = import_module(f"{__name__}.{wiring.conf.mode}")
+    mode: Mode = module
+    return mode.desired(wiring)

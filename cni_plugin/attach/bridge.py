@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv6Interface, ip_interface
-from typing import NamedTuple
 
 from cni_plugin.attach.wiring import (
     ANY,
@@ -24,6 +23,7 @@ from cni_plugin.attach.wiring import (
 from cni_plugin.cni.errors import Conflict
 from cni_plugin.cni.values import Interface, IPConfig, Result
 from cni_plugin.model.objects import HOST, Addr, Bridge, Obj, Port, PortVlan, Sysctl, Up
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPInterface, Route
 
 POD_INTERFACE = 2  # its index in the result, after the bridge and the host's end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import NamedTuple, Protocol
 
 from cni_plugin.cni.values import Attachment, IPConfig, NetConf, Pod, Result
 from cni_plugin.model import names
@@ -21,6 +20,7 @@ from cni_plugin.model.objects import (
     Up,
     Veth,
 )
+from ipam.lean_typing import NamedTuple, Protocol
 from ipam.values import IPAddress, IPInterface, Route
 
 IPV6_DEFAULT_METRIC = 1024  # IP6_RT_PRIO_USER: what the kernel makes of 0, linux/ipv6_route.h

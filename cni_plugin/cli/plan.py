@@ -29,7 +29,7 @@ POD_NETNS = "/var/run/netns/POD"
 class Planned(NamedTuple):
     """One plugin of the list: its lines, and a note when it is not planned whole."""
 
-    index: int
+    position: int
     type: str
     lines: tuple[str, ...]
     note: str = ""
@@ -57,7 +57,7 @@ def run(args: Namespace) -> int:
         emit_json([entry._asdict() for entry in planned])
         return 0
     for entry in planned:
-        print(paint(f"# plugins[{entry.index}] {entry.type}{entry.note}", "bold", sys.stdout))
+        print(paint(f"# plugins[{entry.position}] {entry.type}{entry.note}", "bold", sys.stdout))
         for line in entry.lines:
             print(line)
     return 0
@@ -71,7 +71,9 @@ def _plugins(name: str) -> Iterator[tuple[int, dict[str, object]]]:
     if not isinstance(plugins, list):
         yield 0, document
         return
-    head = {key: document[key] for key in ("cniVersion", "name") if key in document}
+    head: dict[str, object] = {
+        key: document[key] for key in ("cniVersion", "name") if key in document
+    }
     for index, plugin in enumerate(plugins):
         if isinstance(plugin, dict):
             yield index, {**plugin, **head}

@@ -18,10 +18,10 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import Any, NamedTuple
 
 from cni_plugin import __version__
 from cni_plugin.cni.values import Dns, NetConf, RuntimeConf
+from ipam.lean_typing import Any, NamedTuple
 from ipam.values import IpamConf, Range, Route
 
 _TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)

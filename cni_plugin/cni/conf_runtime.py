@@ -9,13 +9,13 @@ Fields").
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
 
 from cni_plugin.cni import parse
 from cni_plugin.cni.errors import InvalidEnvironment, UnsupportedField
 from cni_plugin.cni.names import shown
 from cni_plugin.cni.problems import Problem, forgive, raise_problems
 from cni_plugin.cni.values import NetConf, RuntimeConf
+from ipam.lean_typing import Any, NamedTuple, TypeVar
 from ipam.values import IPInterface
 
 T = TypeVar("T")

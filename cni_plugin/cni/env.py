@@ -6,11 +6,11 @@ Source: SPEC 1.1.0 section 2, "Parameters" and "CNI operations".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from cni_plugin.cni.errors import InvalidEnvironment
 from cni_plugin.cni.names import id_fault, ifname_fault, shown
 from cni_plugin.cni.values import Attachment, Pod
+from ipam.lean_typing import NamedTuple
 
 # Which variables a command cannot do without. DEL's netns may be gone (SPEC 1.1.0, DEL), and
 # GC needs the path because it must find the delegates of attachments that it forgets.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from cni_plugin.cni.errors import CNIError, InvalidNetworkConfig, UnsupportedField
 from cni_plugin.cni.names import shown
+from ipam.lean_typing import NamedTuple
 
 _LISTED = 20  # problems that details repeat; a hostile config can hold a hundred thousand
 

@@ -7,7 +7,6 @@ know: a result carries what other plugins put there. null is absent, as in Go's 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from cni_plugin.cni import parse
 from cni_plugin.cni.decode import decode_object
@@ -20,6 +19,7 @@ from cni_plugin.cni.errors import (
 from cni_plugin.cni.names import shown
 from cni_plugin.cni.values import Dns, Interface, IPConfig, Result
 from cni_plugin.cni.versions import at_least
+from ipam.lean_typing import TypeVar
 from ipam.values import IPAddress, IPNetwork, Route
 
 T = TypeVar("T")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 from cni_plugin.cni.decode import decode_object
 from cni_plugin.cni.env import Environment, parse_command, parse_environment
@@ -31,6 +30,7 @@ from cni_plugin.cni.versions import (
     reply_version,
 )
 from ipam.errors import IpamError
+from ipam.lean_typing import Any, Protocol
 
 Warn = Callable[[str], None]
 Verb = Callable[[Request], Result | None]

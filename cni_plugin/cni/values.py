@@ -7,8 +7,8 @@ path (a cold interpreter) about 50 ms, these cost about 10.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress, IpamConf, IPInterface, IPNetwork, Route
 
 

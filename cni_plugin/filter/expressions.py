@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cni_plugin.model.rules import (
     REGISTER_BYTES,
     Compare,
@@ -14,6 +12,7 @@ from cni_plugin.model.rules import (
     Part,
     Verdict,
 )
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPNetwork
 
 

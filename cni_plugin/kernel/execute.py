@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 from cni_plugin.cni.errors import CNIError, KernelRefused
 from cni_plugin.kernel import nft, rtnl, sysctl
@@ -28,6 +27,7 @@ from cni_plugin.model.objects import (
     Veth,
 )
 from cni_plugin.model.plan import Step, describe
+from ipam.lean_typing import NamedTuple
 
 # What a removal answers when the object, or the link it hung on, is gone already.
 GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from fcntl import ioctl
-from typing import TypeVar
 
 from cni_plugin.cni.errors import CNIError, InvalidEnvironment, IoFailure
+from ipam.lean_typing import TypeVar
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h

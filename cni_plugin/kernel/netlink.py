@@ -14,7 +14,8 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+
+from ipam.lean_typing import NamedTuple
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12

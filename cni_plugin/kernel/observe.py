@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import Any
 
 from cni_plugin.kernel import nft, rtnl, sysctl
 from cni_plugin.kernel.netlink import Socket
@@ -27,6 +26,7 @@ from cni_plugin.model.objects import (
     Veth,
     key,
 )
+from ipam.lean_typing import Any
 
 DEFAULT_VLAN = 1
 # Destinations of no one (RFC 5737, RFC 3849): asking for the route to them finds the default.

@@ -7,12 +7,12 @@ in the namespace it was opened in, so only sysctls need the thread to enter the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from cni_plugin.kernel import rtnl
 from cni_plugin.kernel.namespace import inside
 from cni_plugin.kernel.netlink import NETLINK_NETFILTER, Socket
 from cni_plugin.model.objects import HOST, POD
+from ipam.lean_typing import TypeVar
 
 T = TypeVar("T")
 

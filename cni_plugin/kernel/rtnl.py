@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from ipaddress import ip_address, ip_interface, ip_network
-from typing import NamedTuple
 
 from cni_plugin.kernel.netlink import (
     NLM_F_CREATE,
@@ -36,6 +35,7 @@ from cni_plugin.model.objects import (
     RouteTo,
     Veth,
 )
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress, IPInterface, IPNetwork
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19

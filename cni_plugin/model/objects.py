@@ -7,9 +7,8 @@ resolves when it applies. `place` is HOST or POD: the node's namespace or the at
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cni_plugin.model.rules import Hook, Rule
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress, IPInterface, IPNetwork
 
 HOST, POD = "host", "pod"

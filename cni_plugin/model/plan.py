@@ -7,7 +7,6 @@ difference to nothing. There is no other way here to check, undo or clean up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from cni_plugin.model.objects import (
     Addr,
@@ -27,6 +26,7 @@ from cni_plugin.model.objects import (
     key,
     satisfied,
 )
+from ipam.lean_typing import Any, NamedTuple
 
 Found = Mapping[Key, Obj]
 

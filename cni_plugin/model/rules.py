@@ -6,9 +6,8 @@ attributes. Source: linux/netfilter/nf_tables.h; the registers are the kernel's 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cni_plugin.model.names import digest
+from ipam.lean_typing import NamedTuple
 
 REGISTER_BYTES = 4
 

@@ -1,19 +1,28 @@
-"""NamedTuple for the direct path: typing's, without its price.
+"""What the direct path needs of `typing`, without its price.
 
-A direct run is a cold interpreter. `typing` costs it 12 ms to import and each of its NamedTuples
-0.3 ms to build (it evaluates source text); with some sixty values that was a quarter of an ADD.
-These are tuples with the same fields, defaults, `_replace`, `_asdict`, equality and repr, built in
-20 microseconds each. The type checker sees typing's own.
+A direct run is a cold interpreter. `typing` costs it 12 ms to import and each NamedTuple 0.3 ms
+to build (it evaluates source text); with some sixty values that was a quarter of an ADD. The type
+checkers see typing's own names. At run time NamedTuple makes tuples with the same fields,
+defaults, `_replace`, `_asdict`, equality and repr, in 20 microseconds a class; the others stand for
+nothing, as annotations are never evaluated.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # the checkers know the name; importing it from typing is what is avoided
 if TYPE_CHECKING:
-    from typing import Any
-    from typing import NamedTuple as NamedTuple  # noqa: PLC0414  a re-export, said so
+    # ruff: noqa: PLC0414  re-exports, said so
+    from typing import Any as Any
+    from typing import NamedTuple as NamedTuple
+    from typing import Protocol as Protocol
+    from typing import Self as Self
+    from typing import TypeVar as TypeVar
 else:
-    from _collections import _tuplegetter  # the field descriptor of collections.namedtuple
+    Any = Self = Protocol = object
+
+    def TypeVar(name: str) -> str:  # noqa: N802  the name it stands for
+        """Only its name is left at run time."""
+        return name
 
     class _Meta(type):
         """Turns annotations into fields, as typing.NamedTuple's metaclass does."""

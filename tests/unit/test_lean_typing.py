@@ -1,4 +1,4 @@
-"""ipam.named.NamedTuple behaves as typing.NamedTuple wherever podwire relies on it."""
+"""ipam.lean_typing.NamedTuple behaves as typing.NamedTuple wherever podwire relies on it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typing
 
 import pytest
 
-from ipam import named
+from ipam import lean_typing
 
 
-class Light(named.NamedTuple):
+class Light(lean_typing.NamedTuple):
     a: int
     b: str = "x"
     c: tuple[int, ...] = ()
