@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Self as Self
     from typing import TypeVar as TypeVar
 else:
+    from _collections import _tuplegetter  # the field descriptor of collections.namedtuple
+
     Any = Self = Protocol = object
 
     def TypeVar(name: str) -> str:  # noqa: N802  the name it stands for
