@@ -490,5 +490,6 @@ class TestFailures:
         with pytest.raises(StoreFailed) as failure:
             release(store, conf, "c1")
         assert failure.value.details == "mount the file system writable"
+        assert release(store, conf, "holds-nothing") == []
         monkeypatch.undo()
         assert release(store, conf, "c1") == ["10.244.1.2"]
