@@ -180,6 +180,10 @@ class Folder:
         descriptor = os.open(self.at(name), flags, 0o600)
         try:
             os.write(descriptor, data)
+        except OSError:
+            if not os.fstat(descriptor).st_size:
+                self.discard(name)  # made a moment ago, and an empty file looks torn
+            raise
         finally:
             os.close(descriptor)
 

@@ -227,6 +227,19 @@ class TestCooldown:
         assert reservations(tmp_path) == {}
         assert node.lines == ["no cooldown for 10.244.1.2: No space left on device"]
 
+    def test_a_note_that_cannot_be_written_leaves_no_empty_file(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/29")
+        reserve(store, conf, "c1")
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "write", full)
+        assert release(store, conf, "c1") == ["10.244.1.2"]
+        assert not (tmp_path / NETWORK / ".released").exists()
+
 
 class TestSticky:
     def test_the_same_pod_gets_its_last_address_even_while_cooling(
