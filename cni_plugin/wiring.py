@@ -28,7 +28,7 @@ def serve(environ: Mapping[str, str], stdin: bytes) -> Reply:
 def node_ports(warn: Warn) -> Ports:
     """The real ports of this node."""
     return Ports(
-        leases=DiskLeases(_address_in_use, warn=warn),
+        leases=DiskLeases(lambda address: _address_in_use("", address), warn=warn),
         delegate=_delegate,
         records=DiskRecords(),
         netns=pod_netns,
@@ -44,10 +44,10 @@ def read_cached_conf(document: dict[str, Any], warn: Warn, *, lenient: bool) -> 
     return read_conf(document, warn, lenient=lenient, read=cache.read, write=cache.write)
 
 
-def _address_in_use(address: IPAddress) -> bool:
-    """The store asks about a torn reservation: is the address on a live pod?"""
+def _address_in_use(network: str, address: IPAddress) -> bool:
+    """The store asks about an address without a reservation: does a live pod have it?"""
     with node_kernel(None) as kernel:
-        return kernel.holds(str(address))
+        return kernel.holds(network, address)
 
 
 def _delegate(request: Request, plugin: str, command: str) -> Result | None:

@@ -12,20 +12,24 @@ from cni_plugin.attach.wiring import (
     ANY,
     DEFAULT_MTU,
     Desired,
+    Facts,
     Wiring,
     forwarding,
+    gateway_link,
     gateway_of,
     no_autoconfiguration,
     pod_interface,
     pod_route,
     veth,
 )
-from cni_plugin.cni.errors import Conflict
+from cni_plugin.cni.errors import Conflict, InvalidNetworkConfig
 from cni_plugin.cni.values import Interface, IPConfig, Result
-from cni_plugin.model.objects import HOST, Addr, Bridge, Obj, Port, PortVlan, Sysctl, Up
+from cni_plugin.model import names
+from cni_plugin.model.objects import HOST, Addr, Bridge, Obj, Port, PortVlan, Sysctl, Up, Veth
 from ipam.lean_typing import NamedTuple
 from ipam.values import IPInterface, Route
 
+IFNAME_MAX = 15  # IFNAMSIZ - 1, linux/if.h
 POD_INTERFACE = 2  # its index in the result, after the bridge and the host's end
 
 
@@ -42,16 +46,23 @@ def desired(wiring: Wiring) -> Desired:
             "give `bridge` another name, or remove that link",
         )
     gateways = _gateways(wiring) if conf.is_gateway else _Gateways((), ())
+    foot = gateway_link(conf)
+    if len(foot) > IFNAME_MAX:
+        raise InvalidNetworkConfig(
+            f"bridge {conf.bridge!r} with vlan {conf.vlan}: {foot!r} is too long for a link",
+            f"shorten `bridge`: the gateway's link bears both and has {IFNAME_MAX} characters",
+        )
     mtu = conf.mtu or (facts.bridge.mtu if facts.bridge else facts.uplink_mtu or DEFAULT_MTU)
     objects = (
         *_bridge(wiring, mtu),
-        *(Addr(HOST, conf.bridge, address, dad=_dad(address)) for address in gateways.wanted),
+        *(_vlan_foot(wiring, mtu) if conf.vlan and gateways.wanted else ()),
+        *(Addr(HOST, foot, address, dad=_dad(address)) for address in gateways.wanted),
         *(forwarding(wiring) if conf.is_gateway else ()),
         *_port(wiring, mtu),
         *pod_interface(wiring, connected=True),
         *_routes(wiring),
     )
-    obsolete = tuple(Addr(HOST, conf.bridge, address) for address in gateways.obsolete)
+    obsolete = tuple(Addr(HOST, foot, address) for address in gateways.obsolete)
     return Desired(objects, _result(wiring, mtu), obsolete)
 
 
@@ -124,6 +135,31 @@ def _bridge(wiring: Wiring, mtu: int) -> Iterator[Obj]:
             yield Sysctl(HOST, ("ipv6", "conf", conf.bridge, "accept_dad"), "0")
 
 
+def _vlan_foot(wiring: Wiring, mtu: int) -> Iterator[Obj]:
+    """The host's own port in the pods' VLAN: a veth pair, because the bridge itself is in VLAN 1.
+    Shared by the network's pods, and kept as the bridge is."""
+    conf, foot = wiring.conf, gateway_link(wiring.conf)
+    port = names.host_link("gateway", conf.bridge, str(conf.vlan))
+    yield Veth(
+        port,
+        peer=foot,
+        mac=names.mac_address("gateway port", port),
+        peer_mac=names.mac_address("gateway", _bridge_mac(wiring.facts), foot),
+        mtu=mtu,
+        master=conf.bridge,
+        alias=f"podwire-gateway {conf.name} {conf.vlan}"[:255],
+        peer_place=HOST,
+    )
+    yield PortVlan(port, conf.vlan, default=False)
+    yield from no_autoconfiguration(HOST, foot, wiring.facts)
+    yield Up(HOST, port)
+    yield Up(HOST, foot)
+
+
+def _bridge_mac(facts: Facts) -> str:
+    return facts.bridge.mac if facts.bridge else facts.fresh_mac
+
+
 def _port(wiring: Wiring, mtu: int) -> Iterator[Obj]:
     conf, link = wiring.conf, wiring.host_link
     yield veth(wiring, master=conf.bridge, mtu=mtu)
@@ -161,9 +197,8 @@ def _result_routes(wiring: Wiring) -> tuple[Route, ...]:
 def _result(wiring: Wiring, mtu: int) -> Result:
     conf, facts = wiring.conf, wiring.facts
     bridge_mtu = facts.bridge.mtu if facts.bridge else mtu
-    bridge_mac = facts.bridge.mac if facts.bridge else facts.fresh_mac
     interfaces = (
-        Interface(conf.bridge, bridge_mac, bridge_mtu),
+        Interface(conf.bridge, _bridge_mac(facts), bridge_mtu),
         Interface(wiring.host_link, wiring.host_mac, mtu),
         Interface(wiring.attachment.ifname, wiring.pod_mac, mtu, sandbox=wiring.netns),
     )

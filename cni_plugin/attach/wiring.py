@@ -91,6 +91,11 @@ class Wiring(NamedTuple):
         )
 
 
+def gateway_link(conf: NetConf) -> str:
+    """The host's link that holds the gateway addresses: the bridge, or its foot in a VLAN."""
+    return f"{conf.bridge}.{conf.vlan}" if conf.vlan else conf.bridge
+
+
 class Desired(NamedTuple):
     """objects: the state wanted. result: what ADD answers once it is there. obsolete: what the
     state replaces and has to go (an old gateway address with forceAddress)."""

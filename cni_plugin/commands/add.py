@@ -12,7 +12,7 @@ from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
 from cni_plugin.commands.state import desired_state, owned
 from cni_plugin.model.names import host_link
-from cni_plugin.model.objects import HOST, Addr, Bridge, ForwardAccept, Obj, RuleChain, Sysctl
+from cni_plugin.model.objects import HOST, Addr, Bridge, ForwardAccept, Obj, RuleChain, Sysctl, Veth
 from cni_plugin.model.plan import Step, diff, inverse, removal
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import DONE, PENDING, Record
@@ -184,9 +184,11 @@ def _stays(obj: Obj, bridge: str, shared: bool) -> bool:
         return obj.path in (("ipv4", "ip_forward"), ("ipv6", "conf", "all", "forwarding"))
     if isinstance(obj, RuleChain):
         return obj not in owned((obj,))
-    if isinstance(obj, (Bridge, ForwardAccept)):
+    if isinstance(obj, (Bridge, ForwardAccept)) or (
+        isinstance(obj, Veth) and obj.peer_place == HOST
+    ):
         return shared
-    return isinstance(obj, Addr) and (obj.place, obj.link) == (HOST, bridge) and shared
+    return isinstance(obj, Addr) and obj.place == HOST and obj.link.startswith(bridge) and shared
 
 
 def owner_of(request: Request) -> Owner:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from cni_plugin import attach
 from cni_plugin.attach.wiring import Desired, Wiring
-from cni_plugin.filter import guard, masquerade
-from cni_plugin.model.objects import Element, ForwardAccept, Obj, RuleChain, Veth
+from cni_plugin.filter import guard, masquerade, presence
+from cni_plugin.model.objects import POD, Element, ForwardAccept, Obj, RuleChain, Veth
 from ipam.values import IPNetwork
 
 
 def desired_state(wiring: Wiring) -> Desired:
     """What ADD makes and CHECK compares with."""
     mode = attach.desired(wiring)
-    objects = (*mode.objects, *_guard(wiring), *_masquerade(wiring), *_forward(wiring))
+    filters = (*_guard(wiring), *_presence(wiring), *_masquerade(wiring), *_forward(wiring))
+    objects = tuple(dict.fromkeys((*mode.objects, *filters)))
     return mode._replace(objects=objects)
 
 
@@ -23,7 +24,8 @@ def owned(objects: tuple[Obj, ...]) -> tuple[Obj, ...]:
     return tuple(
         obj
         for obj in objects
-        if isinstance(obj, (Veth, Element))
+        if isinstance(obj, Element)
+        or (isinstance(obj, Veth) and obj.peer_place == POD)
         or (isinstance(obj, RuleChain) and masquerade.is_network_chain(obj))
     )
 
@@ -47,6 +49,14 @@ def _guard(wiring: Wiring) -> tuple[Obj, ...]:
         check_ip=conf.anti_spoof_ip and conf.ipam is not None,
     )
     return (*guard.desired_chains(_family(wiring)), *elements)
+
+
+def _presence(wiring: Wiring) -> tuple[Obj, ...]:
+    addresses = tuple(ip.address.ip for ip in wiring.addressing.ips)
+    if not addresses:
+        return ()
+    elements = presence.desired_elements(wiring.conf.name, wiring.host_link, addresses)
+    return (*guard.desired_chains("inet"), *elements)  # the chains bring the table
 
 
 def _networks(wiring: Wiring) -> tuple[IPNetwork, ...]:

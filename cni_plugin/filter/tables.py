@@ -11,6 +11,8 @@ SETS: dict[str, tuple[str, ...]] = {
     "macs": ("ifname", "ether_addr"),
     "source4": ("ifname", "ipv4_addr"),
     "source6": ("ifname", "ipv6_addr"),
+    "pods4": ("ifname", "ipv4_addr"),  # addresses in use, by network (filter.presence)
+    "pods6": ("ifname", "ipv6_addr"),
     "masq4": ("ipv4_addr",),  # maps a pod's address to the chain of its network
     "masq6": ("ipv6_addr",),
 }

@@ -198,7 +198,8 @@ def _veth_messages(places: Places, step: Step, veth: Veth, line: str) -> Iterato
         return
     master = _index(places, HOST, veth.master) if veth.master else 0
     if step.found is None:
-        yield rtnl.new_veth(veth, places.netns_fd, master, line)
+        netns_fd = places.netns_fd if veth.peer_place == POD else None
+        yield rtnl.new_veth(veth, netns_fd, master, line)
         yield rtnl.change_link(veth.name, rtnl.LinkChange(alias=veth.alias), line)
     else:
         change = rtnl.LinkChange(mac=veth.mac, mtu=veth.mtu, master=master, alias=veth.alias)

@@ -67,7 +67,7 @@ def _veth(places: Places, wanted: Veth) -> Veth | None:
     link = places.link("host", wanted.name)
     if link is None:
         return None
-    peer = places.link("pod", wanted.peer) if wanted.peer and places.has_pod else None
+    peer = places.link(wanted.peer_place, wanted.peer) if wanted.peer else None
     return Veth(
         name=link.name,
         peer=peer.name if peer else None,
@@ -76,6 +76,7 @@ def _veth(places: Places, wanted: Veth) -> Veth | None:
         mtu=link.mtu,  # the host's end: the pod and later plugins may lower their own
         master=places.name_of("host", link.master) if link.master else "",
         alias=link.alias,
+        peer_place=wanted.peer_place,
     )
 
 

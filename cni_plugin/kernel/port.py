@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from cni_plugin.attach.wiring import BridgeFacts, Facts
+from cni_plugin.attach.wiring import BridgeFacts, Facts, gateway_link
 from cni_plugin.cni.errors import Conflict, TryAgainLater
 from cni_plugin.cni.values import NetConf
-from cni_plugin.filter.tables import FAMILY_SETS
+from cni_plugin.filter.presence import element
 from cni_plugin.kernel import execute, namespace, nft, rtnl, sysctl
 from cni_plugin.kernel.forward import may_drop
 from cni_plugin.kernel.observe import observe, uplink_mtu
@@ -19,6 +19,7 @@ from cni_plugin.model.names import mac_address
 from cni_plugin.model.objects import HOST, POD, Key, Obj
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns
+from ipam.values import IPAddress
 
 MARK = "podwire "  # how the alias of our links begins, see model.names.alias
 BRIDGE_NF = ("bridge", "bridge-nf-call-iptables")
@@ -52,7 +53,7 @@ class NodeKernel:
 
     def facts(self, conf: NetConf) -> Facts:
         self._places.forget()
-        bridge = self._bridge_facts(conf.bridge) if conf.mode == "bridge" else None
+        bridge = self._bridge_facts(conf) if conf.mode == "bridge" else None
         return Facts(
             bridge=bridge,
             uplink_mtu=None if bridge or conf.mtu else uplink_mtu(self._places.host),
@@ -61,17 +62,18 @@ class NodeKernel:
             forward_drops=self._forward_drops(),
         )
 
-    def _bridge_facts(self, name: str) -> BridgeFacts | None:
-        link = self._places.link(HOST, name)
+    def _bridge_facts(self, conf: NetConf) -> BridgeFacts | None:
+        link = self._places.link(HOST, conf.bridge)
         if link is None:
             return None
-        addresses = self._places.addresses(HOST, link.ifindex)
+        gateway = self._places.link(HOST, gateway_link(conf))
+        addresses = self._places.addresses(HOST, gateway.ifindex) if gateway else []
         return BridgeFacts(
             mtu=link.mtu,
             is_bridge=link.kind == "bridge",
             ours=link.alias.startswith(MARK),
             addresses=tuple(found.address for found in addresses),
-            ports=len(self.ports(name)),
+            ports=len(self.ports(conf.bridge)),
             mac=link.mac,
         )
 
@@ -124,14 +126,9 @@ class NodeKernel:
     def bridged_packets_filtered(self) -> bool:
         return sysctl.read(BRIDGE_NF) == "1"
 
-    def holds(self, address: str) -> bool:
-        """Whether a pod on this node has the address: our guard, masquerade or routes know it."""
-        return any(
-            address in element.key
-            for family, sets in FAMILY_SETS.items()
-            for name in sets
-            for element in nft.observe_set(self._places.filter, family, name)
-        )
+    def holds(self, network: str, address: IPAddress) -> bool:
+        """Whether a pod of the network on this node has the address."""
+        return nft.observe_element(self._places.filter, element(network, address)) is not None
 
 
 @contextmanager

@@ -116,14 +116,14 @@ def new_bridge(bridge: Bridge, line: str) -> Message:
     return _new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + nested(IFLA_LINKINFO, info), line)
 
 
-def new_veth(veth: Veth, netns_fd: int, master: int, line: str) -> Message:
+def new_veth(veth: Veth, netns_fd: int | None, master: int, line: str) -> Message:
     """Both ends in one message: this one here, in the bridge, the peer in the pod; both down until
     their sysctls and addresses are set."""
     peer = IFINFO.pack(0, 0, 0, 0, 0)
     peer += text(IFLA_IFNAME, veth.peer or "")
     peer += attr(IFLA_ADDRESS, mac_bytes(veth.peer_mac)) if veth.peer_mac else b""
     peer += u32(IFLA_MTU, veth.mtu) if veth.mtu else b""
-    peer += u32(IFLA_NET_NS_FD, netns_fd)
+    peer += u32(IFLA_NET_NS_FD, netns_fd) if netns_fd is not None else b""
     body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, veth.name)
     body += attr(IFLA_ADDRESS, mac_bytes(veth.mac)) if veth.mac else b""
     body += u32(IFLA_MTU, veth.mtu) if veth.mtu else b""

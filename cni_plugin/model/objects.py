@@ -32,7 +32,8 @@ class Bridge(NamedTuple):
 
 
 class Veth(NamedTuple):
-    """A veth pair: `name` in the host namespace, `peer` in the pod. master "" is: no bridge."""
+    """A veth pair: `name` in the host namespace, `peer` in the pod (or, for a VLAN's gateway, on
+    the host too). master "" is: no bridge."""
 
     name: str
     peer: str | None = None
@@ -41,6 +42,7 @@ class Veth(NamedTuple):
     mtu: int | None = None  # bytes, both ends
     master: str | None = None
     alias: str | None = None
+    peer_place: str = POD
 
 
 class Port(NamedTuple):

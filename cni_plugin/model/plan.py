@@ -148,7 +148,8 @@ def _veth(obj: Veth, verb: str) -> str:
     words += [f"address {obj.mac}"] if obj.mac else []
     words += [f"mtu {obj.mtu}"] if obj.mtu else []
     words += [f"master {obj.master}"] if obj.master else []
-    words += [f"type veth peer name {obj.peer} netns POD"]
+    netns = " netns POD" if obj.peer_place == "pod" else ""
+    words += [f"type veth peer name {obj.peer}{netns}"]
     words += [f"address {obj.peer_mac}"] if obj.peer_mac else []
     return " ".join(words)
 
