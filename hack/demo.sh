@@ -1,0 +1,13 @@
+#!/bin/sh
+# The demo, on a node that is a network namespace of its own: nothing of this machine is touched.
+#
+#   make demo                   make demo ARGS='-o json'
+#
+# `make demo` makes .venv first (hack/setup.sh) and then runs this.
+set -eu
+cd "$(dirname "$0")/.."
+[ -x .venv/bin/podwire ] || { echo "podwire: not installed yet; run: make demo" >&2; exit 3; }
+# make gives variables of its command line to what it runs.
+# shellcheck disable=SC2086  # several words
+set -- ${ARGS:-} "$@"
+exec hack/sandbox.sh .venv/bin/python -B hack/demo "$@"

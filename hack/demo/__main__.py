@@ -1,0 +1,128 @@
+"""make demo: podwire's main job on a node made of a network namespace.
+
+ADD for pods in bridge and ptp mode, dual stack, through the installed executable as a container
+runtime runs it; pings in all directions; CHECK, damage, GC, DEL; and what is left. Status 1 when
+anything was not as it should be. Run by hack/demo.sh, inside hack/sandbox.sh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import leftovers
+import mischief
+import scenes
+import snapshot
+from cast import Demo
+from configs import NETWORKS
+from pyroute2.netlink.exceptions import NetlinkError
+from show import Show
+from world import BIN_DIR, NODE, SERVER, World, install
+
+EXECUTABLE = Path(sys.executable).parent / "podwire"
+
+
+def main() -> int:
+    """The whole demo; 0 when everything was as it should be."""
+    args = _arguments()
+    if os.environ.get("PODWIRE_SANDBOX") in {None, os.readlink("/proc/self/ns/net")}:
+        sys.exit("podwire: run it as `make demo`: it must not touch this machine's network")
+    as_json = args.output == "json"
+    try:
+        return _run(Show(sys.stderr if as_json else sys.stdout), as_json=as_json)
+    except KeyboardInterrupt:
+        print("podwire: interrupted; the sandbox takes everything with it", file=sys.stderr)
+        return 130  # 128 + SIGINT, as shells have it
+    except (OSError, NetlinkError, subprocess.SubprocessError) as error:
+        print(f"podwire: the demo itself failed: {error!r}", file=sys.stderr)
+        return 3
+
+
+def _run(show: Show, *, as_json: bool) -> int:
+    started = time.monotonic()
+    with World() as world:
+        runtimes = {network.mode: install(network, EXECUTABLE) for network in NETWORKS}
+        demo = Demo(show, world, runtimes)
+        _introduce(show)
+        _play(demo)
+    seconds = time.monotonic() - started
+    _verdict(demo, seconds)
+    if as_json:
+        print(json.dumps(_summary(demo, seconds), indent=2))
+    return 1 if demo.failures else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hack/demo.sh", description="podwire's demo")
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="form of the summary"
+    )
+    return parser.parse_args()
+
+
+def _introduce(show: Show) -> None:
+    version = subprocess.run(
+        [BIN_DIR / "podwire", "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    whose = "root" if _is_real_root() else "an ordinary user (root in a user namespace only)"
+    show.line(show.paint(f"{version} on a node made of a network namespace", "bold"))
+    show.line(f"  as {whose}; kernel {platform.release()}, Python {platform.python_version()}")
+    show.line(f"  executable  {BIN_DIR}/podwire")
+    for network in NETWORKS:
+        ranges = network.conflist["plugins"][0]["ipam"]["ranges"]
+        subnets = ", ".join(one["subnet"] for group in ranges for one in group)
+        show.line(f"  config      /etc/cni/net.d/{network.file}: {subnets}")
+    show.line(f"  node        {', '.join(NODE.values())} (uplink0)")
+    show.line(f"  outside     {', '.join(SERVER.values())}: has no route back to the pods")
+
+
+def _is_real_root() -> bool:
+    """Whether uid 0 here is uid 0 of the machine."""
+    return Path("/proc/self/uid_map").read_text().split()[:2] == ["0", "0"]
+
+
+def _play(demo: Demo) -> None:
+    node = demo.world.node
+    before = snapshot.take(node)
+    scenes.add_pods(demo)
+    scenes.ping_all(demo, title="ping: median round trip of 5 echoes, in ms")
+    scenes.check_all(demo)
+    mischief.damage(demo)
+    during = snapshot.take(node)
+    scenes.delete_all(demo)
+    leftovers.compare(demo, before, during, snapshot.take(node))
+
+
+def _verdict(demo: Demo, seconds: float) -> None:
+    demo.show.line()
+    total = demo.passed + len(demo.failures)
+    if demo.failures:
+        text = f"FAILED: {len(demo.failures)} of {total} expectations, in {seconds:.1f} s"
+        demo.show.line(demo.show.paint(text, "red"))
+        for failure in demo.failures:
+            demo.show.line(f"  {failure}")
+        return
+    text = f"PASSED: all {total} expectations held, in {seconds:.1f} s"
+    demo.show.line(demo.show.paint(text, "green"))
+
+
+def _summary(demo: Demo, seconds: float) -> dict[str, object]:
+    return {
+        "passed": not demo.failures,
+        "expectations": demo.passed + len(demo.failures),
+        "failures": demo.failures,
+        "seconds": round(seconds, 1),
+        "kernel": platform.release(),
+        **demo.facts,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
