@@ -14,6 +14,7 @@ import pytest
 from ipam.disk import DiskLeases, folder_path
 from ipam.errors import AddressInUse, InvalidConf, InvalidRanges, PoolExhausted, StoreFailed
 from ipam.files import Folder
+from ipam.logs import parse_released
 from ipam.values import IpamConf
 from tests.unit.ipam.kit import (
     NETWORK,
@@ -164,6 +165,19 @@ class TestExhaustion:
         (tmp_path / NETWORK / "10.244.1.100").unlink()  # no release noted anywhere
         assert reserve(store, conf, "new") == ["10.244.1.100/24"]
 
+    def test_one_listing_finds_addresses_for_many_adds(
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/24", cooldown_s=0)
+        for n in range(253):
+            reserve(store, conf, f"c{n}")
+        for n in range(100, 120):  # every second one, without any note of a release
+            (tmp_path / NETWORK / f"10.244.1.{2 * n}").unlink()
+        assert reserve(store, conf, "first") == ["10.244.1.200/24"]
+        monkeypatch.setattr(Folder, "taken", None)
+        got = [reserve(store, conf, f"new{n}")[0] for n in range(19)]
+        assert got == [f"10.244.1.{2 * n}/24" for n in range(101, 120)]
+
 
 class TestCooldown:
     def test_a_released_address_rests_while_others_are_free(
@@ -201,6 +215,17 @@ class TestCooldown:
         assert (usage.total, usage.used, usage.cooling, usage.free) == (5, 2, 1, 2)
         node.now_s += 30
         assert store.usage(conf, NETWORK)[0].free == 3
+
+    def test_an_address_given_again_leaves_the_log(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/30")
+        reserve(store, conf, "c1")
+        release(store, conf, "c1")
+        log = tmp_path / NETWORK / ".released"
+        assert list(parse_released(log.read_bytes())) == ["10.244.1.2"]
+        reserve(store, conf, "c2")
+        assert parse_released(log.read_bytes()) == {}
 
     def test_the_log_does_not_grow_for_ever(
         self, node: FakeNode, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -260,6 +285,14 @@ class TestSticky:
         release(store, conf, "c1")
         release(store, conf, "c2")
         assert reserve(store, conf, "c3", pod="ns/web-0") == second != ["10.244.1.2/24"]
+
+    def test_an_address_skipped_because_it_is_in_use_is_not_remembered(
+        self, node: FakeNode, store: DiskLeases, tmp_path: Path
+    ) -> None:
+        node.in_use = {ip_address("10.244.1.2")}
+        conf = conf_of(tmp_path, "10.244.1.0/24", sticky="pod")
+        reserve(store, conf, "c1", pod="ns/web-0")
+        assert (tmp_path / NETWORK / ".sticky").read_text() == "ns/web-0 10.244.1.3\n"
 
     def test_off_by_default(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
