@@ -104,3 +104,10 @@ def test_zsh_and_fish_have_every_command_and_option() -> None:
         for name, options in WORDS.items():
             assert name in text
             assert all(option.lstrip("-") in text for option in options)
+
+
+def test_completion_knows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{name})" in out for name in COMMANDS)
+    assert "--output" in out

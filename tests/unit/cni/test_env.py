@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from cni_plugin.cni.env import REQUIRED, Environment, parse_args, parse_environment
+from cni_plugin.cni.env import Environment, parse_args, parse_environment
 from cni_plugin.cni.errors import InvalidEnvironment
 from cni_plugin.cni.values import Attachment, Pod
 
@@ -36,7 +36,11 @@ def test_add_reads_everything() -> None:
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [(command, name) for command, names in REQUIRED.items() for name in names],
+    [
+        *((command, name) for command in ("ADD", "CHECK") for name in FULL if name != "CNI_PATH"),
+        *(("DEL", name) for name in ("CNI_CONTAINERID", "CNI_IFNAME")),
+        ("GC", "CNI_PATH"),
+    ],
 )
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "empty"])
 def test_a_missing_variable_is_named(command: str, name: str, absent: bool) -> None:
@@ -65,6 +69,12 @@ def test_commands_without_an_attachment_ignore_its_variables(command: str, fille
     assert environment.attachment == Attachment("", "")
     assert environment.netns == ""
     assert warnings == []
+
+
+@pytest.mark.parametrize("command", ["ADD", "CHECK", "DEL", "STATUS"])
+def test_only_gc_needs_the_path(command: str) -> None:
+    environment, _ = parse(command, CNI_PATH="")
+    assert environment.path == ()
 
 
 def test_del_needs_no_netns() -> None:

@@ -174,6 +174,9 @@ REFUSED = {
     'prevResult.routes[0].gw is "nowhere", accepted:': {
         "routes": [{"dst": "192.0.2.0/24", "gw": "nowhere"}]
     },
+    "prevResult.routes[0].scope is true, accepted: a whole number": {
+        "routes": [{"dst": "192.0.2.0/24", "scope": True}]
+    },
     "prevResult.routes[0].scope is 256, accepted: a whole number, 0 to 255": {
         "routes": [{"dst": "192.0.2.0/24", "scope": 256}]
     },
