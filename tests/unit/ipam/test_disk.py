@@ -171,12 +171,12 @@ class TestExhaustion:
         conf = conf_of(tmp_path, "10.244.1.0/24", cooldown_s=0)
         for n in range(253):
             reserve(store, conf, f"c{n}")
-        for n in range(100, 120):  # every second one, without any note of a release
-            (tmp_path / NETWORK / f"10.244.1.{2 * n}").unlink()
-        assert reserve(store, conf, "first") == ["10.244.1.200/24"]
+        for n in range(10, 250, 10):  # far apart, without any note of a release
+            (tmp_path / NETWORK / f"10.244.1.{n}").unlink()
+        assert reserve(store, conf, "first") == ["10.244.1.10/24"]
         monkeypatch.setattr(Folder, "taken", None)
-        got = [reserve(store, conf, f"new{n}")[0] for n in range(19)]
-        assert got == [f"10.244.1.{2 * n}/24" for n in range(101, 120)]
+        got = [reserve(store, conf, f"new{n}")[0] for n in range(20, 250, 10)]
+        assert got == [f"10.244.1.{n}/24" for n in range(20, 250, 10)]
 
 
 class TestCooldown:
