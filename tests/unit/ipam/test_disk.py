@@ -392,6 +392,17 @@ class TestRelease:
         assert sorted(release(store, conf, "c1")) == ["10.244.1.2", "2001:db8::2"]
         assert sorted(reservations(tmp_path)) == ["10.244.1.3", "2001:db8::3"]
 
+    def test_works_where_a_listing_tells_other_inodes_than_stat(
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # As overlayfs does when its layers lie on different file systems.
+        conf, real = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64"), Folder.inodes
+        reserve(store, conf, "c1")
+        reserve(store, conf, "c2")
+        shifted = {"10.244.1.2": 1, "2001:db8::2": 2}
+        monkeypatch.setattr(Folder, "inodes", lambda folder: real(folder) | shifted)
+        assert release(store, conf, "c1") == ["10.244.1.2", "2001:db8::2"]
+
     def test_works_after_a_copy_that_broke_the_links(
         self, store: DiskLeases, tmp_path: Path
     ) -> None:
