@@ -27,6 +27,7 @@ from show import Show
 from world import BIN_DIR, NODE, SERVER, World, install
 
 EXECUTABLE = Path(sys.executable).parent / "podwire"
+FAILURES_SHOWN = 10
 
 
 def main() -> int:
@@ -106,8 +107,10 @@ def _verdict(demo: Demo, seconds: float) -> None:
     if demo.failures:
         text = f"FAILED: {len(demo.failures)} of {total} expectations, in {seconds:.1f} s"
         demo.show.line(demo.show.paint(text, "red"))
-        for failure in demo.failures:
+        for failure in demo.failures[:FAILURES_SHOWN]:
             demo.show.line(f"  {failure}")
+        if len(demo.failures) > FAILURES_SHOWN:
+            demo.show.line("  ... each is marked above")
         return
     text = f"PASSED: all {total} expectations held, in {seconds:.1f} s"
     demo.show.line(demo.show.paint(text, "green"))

@@ -8,6 +8,7 @@ import snapshot
 from cast import Demo, Member, median
 from nftables import Filter, Named
 from probe import echo
+from pyroute2.netlink.exceptions import NetlinkError
 from runtime import Refused
 from world import NODE, SERVER, in_pod, new_pod, remove_namespace
 
@@ -50,7 +51,12 @@ def _forge(demo: Demo, member: Member, number: int) -> None:
 
 def _break(demo: Demo, member: Member) -> None:
     """Somebody's hand takes one thing away; CHECK must name it."""
-    what = _delete_route(member) if member.mode == "bridge" else _delete_masquerade(member)
+    break_one = _delete_route if member.mode == "bridge" else _delete_masquerade
+    try:
+        what = break_one(member)
+    except (LookupError, NetlinkError) as error:
+        demo.expect(False, f"{member.pod.name}: what was to be damaged is not there: {error!r}")
+        return
     try:
         member.runtime.check(member.pod)
     except Refused as error:

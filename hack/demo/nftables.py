@@ -54,13 +54,15 @@ class Filter:
                 yield _text(_key(element))
 
     def delete_element(self, of: Named, key: str) -> None:
-        """Take one element away, as a stranger's hand would. key: as `elements` writes it."""
-        raw = next(
-            _key(element)
+        """Take one element away, as a stranger's hand would. key: as `elements` writes it.
+
+        Raises LookupError when it is not there."""
+        found = {
+            _text(_key(element)): _key(element)
             for received in self._ask(of)
             for element in received.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS") or ()
-            if _text(_key(element)) == key
-        )
+        }
+        raw = found[key]
         number = _number(of.family)
         doomed = [{"attrs": [["NFTA_SET_ELEM_KEY", {"attrs": [("NFTA_DATA_VALUE", raw)]}]]}]
         core = self._nft.asyncore
