@@ -61,7 +61,8 @@ def inside(path: str, work: Callable[[], T]) -> T:
 def echo(
     path: str, target: str, *, source: str = "", count: int = 5, limit_s: float = LIMIT_S
 ) -> list[float | None]:
-    """The round-trip times (ms) of count echoes from the namespace to target; None: no answer.
+    """The round-trip times (ms) of count echoes from the namespace to target; None, and no more
+    of them, when one is not answered.
 
     source: an address to send from, if not the one the kernel chooses."""
     version = ip_address(target).version
@@ -70,7 +71,10 @@ def echo(
         if source:
             raw.bind((source, 0))
         raw.connect((target, 0))
-        return [_echo_once(raw, version, number, limit_s) for number in range(count)]
+        times: list[float | None] = []
+        while len(times) < count and None not in times:
+            times.append(_echo_once(raw, version, len(times), limit_s))
+        return times
 
 
 def _echo_once(raw: socket.socket, version: int, number: int, limit_s: float) -> float | None:
