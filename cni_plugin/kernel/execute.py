@@ -39,7 +39,7 @@ class StepFailed(KernelRefused):
     """One step was refused. errno lets the caller tell a stale view from a refusal."""
 
     def __init__(self, error: KernelError, step: Step) -> None:
-        super().__init__(str(error), _remedy(error, step))
+        super().__init__(error.msg, _remedy(error, step))
         self.errno = error.errno
         self.step = step
 
@@ -328,8 +328,7 @@ def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool
     return Outcome(tuple(done), tuple(failures))
 
 
-_REMEDIES: dict[tuple[type | None, int], str] = {
-    (None, errno.EPERM): "podwire needs CAP_NET_ADMIN (run it as root)",
+_REMEDIES: dict[tuple[type, int], str] = {
     (PortVlan, errno.EOPNOTSUPP): "this kernel has no bridge VLAN filtering: leave `vlan` out",
     (Veth, errno.EOPNOTSUPP): "this kernel has no veth (CONFIG_VETH)",
     (Veth, errno.EEXIST): "an interface of that name is there already, in the pod or on the node",
@@ -342,5 +341,4 @@ _REMEDIES: dict[tuple[type | None, int], str] = {
 
 
 def _remedy(error: KernelError, step: Step) -> str:
-    code = error.errno or 0
-    return _REMEDIES.get((type(step.subject), code)) or _REMEDIES.get((None, code), "")
+    return _REMEDIES.get((type(step.subject), error.errno), error.details)

@@ -14,7 +14,7 @@ NFT_FAMILY = {4: "ip", 6: "ip6"}
 LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 
-def nft_forward_drops(filter_socket: Socket, version: int) -> bool:
+def nft_forward_drops(filter_socket: Socket | None, version: int) -> bool:
     """Whether iptables-nft's FORWARD chain has the policy DROP."""
     return nft.forward_policy(filter_socket, NFT_FAMILY[version]) == "drop"
 
@@ -28,6 +28,6 @@ def legacy_filter_loaded(version: int) -> bool:
         return False
 
 
-def may_drop(filter_socket: Socket, version: int) -> bool:
+def may_drop(filter_socket: Socket | None, version: int) -> bool:
     """False: certainly not. True: kernel.iptables finds out which flavour does."""
     return nft_forward_drops(filter_socket, version) or legacy_filter_loaded(version)

@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
+from cni_plugin.cni.errors import KernelRefused
 from ipam.lean_typing import NamedTuple
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
@@ -37,18 +38,24 @@ ANSWER_TIMEOUT_S = 10  # netlink answers from the caller's own context; longer m
 Attrs = dict[int, bytes]
 
 
-class KernelError(OSError):
-    """The kernel refused one message. errno as usual; operation is an `ip`-style line; the
-    kernel's extended message (NLMSGERR_ATTR_MSG) when it gave one."""
+class KernelError(KernelRefused):
+    """The kernel refused one message. errno as usual; operation is an `ip`-style line; extended
+    is the kernel's own text (NLMSGERR_ATTR_MSG) when it gave one."""
 
     def __init__(self, code: int, operation: str, extended: str = "") -> None:
-        super().__init__(code, os.strerror(code))
+        reason = f"{errno.errorcode.get(code, code)}: {os.strerror(code)}"
+        more = f" ({extended})" if extended else ""
+        super().__init__(f"{operation}: {reason}{more}", _REMEDIES.get(code, ""))
+        self.errno = code
         self.operation = operation
         self.extended = extended
 
-    def __str__(self) -> str:
-        reason = f"{errno.errorcode.get(self.errno or 0, self.errno)}: {self.strerror}"
-        return f"{self.operation}: {reason}" + (f" ({self.extended})" if self.extended else "")
+
+_REMEDIES = {
+    errno.EPERM: "podwire needs CAP_NET_ADMIN (run it as root)",
+    errno.EPROTONOSUPPORT: "this kernel has no nftables: load nf_tables (CONFIG_NF_TABLES)",
+    errno.EMFILE: "raise the limit of open files",
+}
 
 
 class Message(NamedTuple):
@@ -142,21 +149,22 @@ class Socket:
     """A netlink socket. It stays in the namespace it was opened in, whoever uses it later."""
 
     def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
-        self._socket = _socket.socket(
-            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, protocol
-        )
         self._sequence = 0
+        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
         try:
-            for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
-                self._socket.setsockopt(SOL_NETLINK, option, 1)
-            if protocol == NETLINK_ROUTE:
-                self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-            self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 1 << 20)
-            self._socket.settimeout(ANSWER_TIMEOUT_S)
-            self._socket.bind((0, 0))
-        except OSError:
-            self._socket.close()
-            raise
+            self._socket = _socket.socket(_socket.AF_NETLINK, kind, protocol)
+            self._set_options(protocol)
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"opening netlink socket {protocol}") from error
+
+    def _set_options(self, protocol: int) -> None:
+        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
+            self._socket.setsockopt(SOL_NETLINK, option, 1)
+        if protocol == NETLINK_ROUTE:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 1 << 20)
+        self._socket.settimeout(ANSWER_TIMEOUT_S)
+        self._socket.bind((0, 0))
 
     def close(self) -> None:
         self._socket.close()

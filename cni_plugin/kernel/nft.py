@@ -222,16 +222,16 @@ def delete_element(element: Element) -> Message:
     return _message(DELSETELEM, element.family, body, _element_line("delete", element))
 
 
-def observe_element(socket: Socket, element: Element) -> Element | None:
+def observe_element(socket: Socket | None, element: Element) -> Element | None:
     """The element with that key, as the kernel has it; None when element, set or table is gone."""
     body = _element_list(element, whole=False)
     message = _message(GETSETELEM, element.family, body, _element_line("get", element))
-    received = socket.get(message)
+    received = socket.get(message) if socket else None
     found = list(_elements(element.family, element.set, received)) if received else []
     return found[0] if found else None
 
 
-def observe_owned(socket: Socket, owner: str) -> list[Element]:
+def observe_owned(socket: Socket | None, owner: str) -> list[Element]:
     """Every element that belongs to a host link, found by reading all sets: for when the
     attachment's record is lost."""
     return [
@@ -243,7 +243,7 @@ def observe_owned(socket: Socket, owner: str) -> list[Element]:
     ]
 
 
-def observe_set(socket: Socket, family: str, name: str) -> list[Element]:
+def observe_set(socket: Socket | None, family: str, name: str) -> list[Element]:
     """All elements of a set; none when the table is not there."""
     body = text(1, TABLE) + text(2, name)
     message = _message(GETSETELEM, family, body, f"nft list set {family} {TABLE} {name}")
@@ -273,7 +273,7 @@ def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
 # what is there -----------------------------------------------------------------------------------
 
 
-def observe_chains(socket: Socket, wanted: Iterable[RuleChain]) -> list[RuleChain]:
+def observe_chains(socket: Socket | None, wanted: Iterable[RuleChain]) -> list[RuleChain]:
     """The chains that exist, of those wanted; see RuleChain for what stands for their rules."""
     wanted = list(wanted)
     found = []
@@ -287,7 +287,7 @@ def observe_chains(socket: Socket, wanted: Iterable[RuleChain]) -> list[RuleChai
     return found
 
 
-def _marks(socket: Socket, family: str) -> dict[str, list[str]]:
+def _marks(socket: Socket | None, family: str) -> dict[str, list[str]]:
     """The comments of our table's rules, in order, by chain; chains without rules included."""
     marks: dict[str, list[str]] = {}
     message = _message(GETCHAIN, family, b"", f"nft list chains {family}")
@@ -303,19 +303,21 @@ def _marks(socket: Socket, family: str) -> dict[str, list[str]]:
     return marks
 
 
-def forward_policy(socket: Socket, family: str) -> str | None:
+def forward_policy(socket: Socket | None, family: str) -> str | None:
     """The policy of iptables-nft's FORWARD chain in table `filter` of family ip or ip6: accept or
     drop; None when there is no such chain."""
     body = text(1, "filter") + text(3, "FORWARD")
     message = _message(GETCHAIN, family, body, f"nft list chain {family} filter FORWARD")
-    received = socket.get(message)
+    received = socket.get(message) if socket else None
     if received is None:
         return None
     policy = attribute_map(received.body, 4).get(5, b"\0\0\0\1")
     return "accept" if int.from_bytes(policy, "big") else "drop"
 
 
-def _dump(socket: Socket, message: Message) -> list[Received]:
+def _dump(socket: Socket | None, message: Message) -> list[Received]:
+    if socket is None:
+        return []
     try:
         return socket.dump(message)
     except KernelError as error:

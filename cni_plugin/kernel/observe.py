@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from cni_plugin.kernel import nft, rtnl, sysctl
-from cni_plugin.kernel.netlink import Socket
+from cni_plugin.kernel.netlink import KernelError, Socket
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import (
     POD,
@@ -39,7 +39,7 @@ def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
     found: list[Obj] = []
     chains = [obj for obj in wanted if isinstance(obj, RuleChain)]
     if chains:
-        found += nft.observe_chains(places.filter, chains)
+        found += nft.observe_chains(places.filter_if_any, chains)
     found += _routes(places, [obj for obj in wanted if isinstance(obj, RouteTo)])
     for obj in wanted:
         reader = _READERS.get(type(obj))
@@ -165,7 +165,7 @@ def _sysctl(places: Places, wanted: Sysctl) -> Sysctl | None:
 
 
 def _element(places: Places, wanted: Element) -> Element | None:
-    return nft.observe_element(places.filter, wanted)
+    return nft.observe_element(places.filter_if_any, wanted)
 
 
 def _forward(places: Places, wanted: ForwardAccept) -> ForwardAccept | None:
@@ -185,7 +185,7 @@ def uplink_mtu(socket: Socket) -> int | None:
     for probe in PROBE.values():
         try:
             received = socket.get(rtnl.lookup_route(probe))
-        except OSError:  # ENETUNREACH: no default route in this family
+        except KernelError:  # ENETUNREACH: no default route in this family
             continue
         route = rtnl.parse_route(received) if received else None
         if route:

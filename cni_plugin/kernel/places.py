@@ -6,11 +6,12 @@ in the namespace it was opened in, so only sysctls need the thread to enter the 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from cni_plugin.kernel import rtnl
 from cni_plugin.kernel.namespace import inside
-from cni_plugin.kernel.netlink import NETLINK_NETFILTER, Socket
+from cni_plugin.kernel.netlink import NETLINK_NETFILTER, KernelError, Socket
 from cni_plugin.model.objects import HOST, POD
 from ipam.lean_typing import TypeVar
 
@@ -47,6 +48,16 @@ class Places:
         if self._filter is None:
             self._filter = Socket(NETLINK_NETFILTER)
         return self._filter
+
+    @property
+    def filter_if_any(self) -> Socket | None:
+        """None in a kernel without nftables: then none of its objects exist."""
+        try:
+            return self.filter
+        except KernelError as error:
+            if error.errno == errno.EPROTONOSUPPORT:
+                return None
+            raise
 
     def socket(self, place: str) -> Socket:
         """The rtnetlink socket of a place."""
