@@ -88,3 +88,8 @@ def test_warnings_have_their_plugin() -> None:
 def test_a_list_without_podwire_is_a_warning() -> None:
     found = review(LIST | {"plugins": [{"type": "bridge"}]})
     assert found == ((), ('no plugin of the list has type "podwire"',))
+
+
+def test_name_and_version_are_the_lists_as_the_runtime_has_it() -> None:
+    own = PLUGIN | {"name": "not / ours", "cniVersion": "9.9.9"}
+    assert problems(LIST | {"plugins": [own]}) == []
