@@ -209,8 +209,8 @@ class Node(_Namespace):
         return f"/proc/{self.pid}/ns/net"
 
     def enter_mounts(self) -> list[str]:
-        """Enter the node's mounts, not yet into a network."""
-        return ["nsenter", f"--target={self.pid}", "--mount"]
+        """Enter the node's mounts, not yet a network. --root, for a machine that is a chroot."""
+        return ["nsenter", f"--target={self.pid}", "--mount", "--root"]
 
     def _enter(self) -> list[str]:
         return [*self.enter_mounts(), "--net", "--wd=/", "--"]
