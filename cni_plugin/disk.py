@@ -7,6 +7,7 @@ because there is nothing to survive for.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -18,6 +19,7 @@ from cni_plugin.model.names import digest
 from cni_plugin.record import Record
 
 STATE_DIR = "/run/podwire"
+ABSENT = (FileNotFoundError, NotADirectoryError)  # no such file, or something else in its path
 CACHE_MAX_FILES = 64  # a node has a handful of configs; runtimeConfig could make endless ones
 NAME_MAX_BYTES = 255  # linux/limits.h
 
@@ -33,7 +35,7 @@ class Folder:
         try:
             with open(f"{self.path}/{name}", "rb") as file:
                 return file.read()
-        except FileNotFoundError:
+        except ABSENT:
             return None
 
     def write(self, name: str, data: bytes) -> None:
@@ -47,7 +49,8 @@ class Folder:
             descriptor = os.open(temporary, flags, 0o600)
         try:
             try:
-                os.write(descriptor, data)
+                if os.write(descriptor, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(descriptor)
             os.rename(temporary, f"{self.path}/{name}")
@@ -57,14 +60,14 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Nothing there is fine. Raises OSError."""
-        with suppress(FileNotFoundError):
+        with suppress(*ABSENT):
             os.unlink(f"{self.path}/{name}")
 
     def names(self) -> tuple[str, ...]:
         """Without temporary files."""
         try:
             return tuple(sorted(name for name in os.listdir(self.path) if name[0] != "."))
-        except FileNotFoundError:
+        except ABSENT:
             return ()
 
     def is_ours(self) -> bool:
@@ -84,7 +87,13 @@ class DiskRecords:
         self._root = f"{state_dir}/attachments"
 
     def load(self, network: str, attachment: Attachment) -> Record | None:
-        data = self._folder(network).read(_file_name(attachment))
+        folder = self._folder(network)
+        try:
+            data = folder.read(_file_name(attachment))
+        except OSError as error:
+            raise IoFailure(
+                f"the attachment's record cannot be read in {folder.path}: {error.strerror}"
+            ) from error
         return record.load(data) if data is not None else None
 
     def save(self, entry: Record) -> None:

@@ -28,7 +28,7 @@ def serve(environ: Mapping[str, str], stdin: bytes) -> Reply:
 def node_ports(warn: Warn) -> Ports:
     """The real ports of this node."""
     return Ports(
-        leases=DiskLeases(lambda address: _address_in_use("", address), warn=warn),
+        leases=DiskLeases(_address_in_use, warn=warn),
         delegate=_delegate,
         records=DiskRecords(),
         netns=pod_netns,

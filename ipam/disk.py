@@ -44,19 +44,20 @@ _REMEDIES = {
 class DiskLeases:
     """`ipam.store.Store` in files; structurally also `cni_plugin.ports.Leases`.
 
-    evidence, boot_id, clock_s, warn: see `ipam.node.Node`.
+    evidence(network, address), boot_id, clock_s, warn: see `ipam.node.Node`.
     """
 
     def __init__(
         self,
-        evidence: Callable[[IPAddress], bool],
+        evidence: Callable[[str, IPAddress], bool],
         *,
         boot_id: Callable[[], str] = read_boot_id,
         clock_s: Callable[[], float] = boot_clock_s,
         warn: Callable[[str], None] = log_nothing,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        self._node = Node(evidence, boot_id, clock_s, warn)
+        self._evidence = evidence
+        self._node = Node(lambda _address: False, boot_id, clock_s, warn)
         self._lock_timeout_s = lock_timeout_s
 
     def reserve(
@@ -70,8 +71,9 @@ class DiskLeases:
                 require_usable(of, address)
         path = folder_path(conf.data_dir, network)
         with _Locked(path, self._lock_timeout_s, create=True) as folder:
-            settle(folder, self._node)
-            return Reservation(self._node, folder, conf, owner).make(pools, wanted)
+            node = self._node_of(network)
+            settle(folder, node)
+            return Reservation(node, folder, conf, owner).make(pools, wanted)
 
     def release(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
@@ -81,7 +83,7 @@ class DiskLeases:
         if locked is None:
             return ()
         with locked as folder:
-            settle(folder, self._node)
+            settle(folder, self._node_of(network))
             freed = folder.held(owner, tuple(map(str, hint)))
             for name in freed:
                 folder.unlink(name)
@@ -141,8 +143,9 @@ class DiskLeases:
         if locked is None:
             return ()
         with locked as folder:
-            settle(folder, self._node)
-            heal(folder, self._node)
+            node = self._node_of(network)
+            settle(folder, node)
+            heal(folder, node)
             freed = tuple(
                 name
                 for name, who in folder.owners().items()
@@ -154,6 +157,10 @@ class DiskLeases:
                 folder.unlink(name)
             self._note_released(folder, freed)
             return _addresses(freed)
+
+    def _node_of(self, network: str) -> Node:
+        """The surroundings as one network sees them: two that never meet may share ranges."""
+        return self._node._replace(evidence=lambda address: self._evidence(network, address))
 
     def _existing(self, conf: IpamConf, network: str) -> _Locked | None:
         path = folder_path(conf.data_dir, network)

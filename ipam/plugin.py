@@ -40,7 +40,7 @@ def main() -> int:
 def run(environ: Mapping[str, str], stdin: bytes, warn: Warn | None = None) -> Reply:
     """The reply to one call, with the store of this node. warn: log lines; default stderr."""
     log = warn or _stderr
-    store: Store = DiskLeases(has_host_route, warn=log)
+    store: Store = DiskLeases(lambda _network, address: has_host_route(address), warn=log)
     verbs: dict[str, Callable[[Request], Result | None]] = {
         "ADD": lambda request: add(store, request),
         "DEL": lambda request: delete(store, request),

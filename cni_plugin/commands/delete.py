@@ -9,7 +9,7 @@ from __future__ import annotations
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, NetConf, Request
 from cni_plugin.model.names import host_link
-from cni_plugin.model.objects import Obj, Veth
+from cni_plugin.model.objects import Element, Obj, RuleChain, Veth
 from cni_plugin.model.plan import removal
 from cni_plugin.ports import Kernel, Ports
 from cni_plugin.record import Record
@@ -49,9 +49,13 @@ def remove_attachment(
 
 
 def _without_record(conf: NetConf, attachment: Attachment, kernel: Kernel) -> tuple[Obj, ...]:
-    """The link's name follows from the attachment, and its elements bear that name."""
+    """The link's name follows from the attachment, and its elements bear that name; those that
+    masquerade lead to their network's chain."""
     name = host_link(conf.name, *attachment)
-    return (Veth(name), *kernel.owned_elements(name))
+    elements = kernel.owned_elements(name)
+    leads = ((obj.family, obj.goto) for obj in elements if isinstance(obj, Element) and obj.goto)
+    chains = (RuleChain(family, chain, None, ()) for family, chain in dict.fromkeys(leads))
+    return (Veth(name), *elements, *chains)
 
 
 def _ipam_of(conf: NetConf, record: Record | None) -> IpamConf | None:

@@ -55,9 +55,9 @@ def _release_rest(request: Request, ports: Ports) -> list[CNIError]:
     ipam = request.conf.ipam
     if ipam is None or not ipam.in_process:
         return []
-    valid = {tuple(attachment) for attachment in request.valid_attachments or ()}
+    valid = {(item.container_id, item.ifname) for item in request.valid_attachments or ()}
     try:
-        ports.leases.retain(ipam, request.conf.name, valid)  # type: ignore[arg-type]
+        ports.leases.retain(ipam, request.conf.name, valid)
     except IpamError as error:
         return [_translated(error)]
     return []

@@ -98,7 +98,7 @@ def _pod_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
 
 
 def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> Outcome:
-    """One batch, cut after a bridge is made: the next message needs its index."""
+    """One batch, cut where a message needs what the ones before it leave."""
     done: list[Step] = []
     failures: list[CNIError] = []
     for run in _runs(steps):
@@ -114,12 +114,18 @@ def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> O
 def _runs(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
     run: list[Step] = []
     for step in steps:
-        run.append(step)
-        if isinstance(step.subject, Bridge) and step.found is None:
+        if run and (isinstance(run[-1].subject, Bridge) or _asks(step)):
             yield run
             run = []
+        run.append(step)
     if run:
         yield run
+
+
+def _asks(step: Step) -> bool:
+    """Whether its message is made of what the messages before it leave: the index of the port that
+    gets a VLAN, or the ports of a bridge that goes only when it has none."""
+    return isinstance(step.subject, PortVlan if step.wanted else Bridge)
 
 
 def _batch(places: Places, place: str, steps: list[Step]) -> Outcome:

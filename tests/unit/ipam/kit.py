@@ -24,7 +24,7 @@ class FakeNode:
 
     def store(self, **changes: Any) -> DiskLeases:
         return DiskLeases(
-            lambda address: address in self.in_use,
+            lambda _network, address: address in self.in_use,
             boot_id=lambda: self.boot,
             clock_s=lambda: self.now_s,
             warn=self.lines.append,

@@ -29,7 +29,7 @@ def mark(text):
         pass
 
 conf = conf_of(Path(sys.argv[1]), *sys.argv[2].split(","))
-store = DiskLeases(lambda address: False, boot_id=lambda: "boot-1", clock_s=lambda: 5000.0)
+store = DiskLeases(lambda network, address: False, boot_id=lambda: "boot-1", clock_s=lambda: 5000.0)
 mark("/mark-add")
 leases = store.reserve(conf, NETWORK, owner_of("measured"), ())
 mark("/mark-del")

@@ -136,7 +136,7 @@ def test_one_lock_for_both(conf: IpamConf, tmp_path: Path) -> None:
     # A host-local that waits for our lock must go on when it is free, and not before.
     waiting = None
 
-    def evidence(_address: Any) -> Any:
+    def evidence(_network: str, _address: Any) -> Any:
         nonlocal waiting
         waiting = subprocess.Popen(
             [HOST_LOCAL],
@@ -158,7 +158,7 @@ def test_one_lock_for_both(conf: IpamConf, tmp_path: Path) -> None:
         assert "10.244.1.2" in reservations(tmp_path)
         return False
 
-    ours._node = ours._node._replace(evidence=evidence)
+    ours._evidence = evidence
     reserve(ours, conf_of(tmp_path, SUBNETS[0]), "c2")
     assert waiting.wait(10) == 0
     assert sorted(reservations(tmp_path)) == ["10.244.1.3"]
