@@ -21,15 +21,16 @@ GATEWAYS = {4: GATEWAY4, 6: GATEWAY6}
 ANY = {4: "0.0.0.0/0", 6: "::/0"}
 MODES = ("bridge", "ptp")
 
-# What a node keeps when no pod is left: the bridge, the chains and sets that every pod shares,
+# What a node keeps after a first ADD, failed or not: the chains and sets that every pod shares,
 # the store's own files (addresses rotate), validated configs.
-NODE_WIDE = (
-    r"^(links|addresses) cni0 "
-    r"|^nft (table|set|map) "
+SHARED = (
+    r"^nft (table|set|map) "
     r"|^nft (chain|rule) (?!.*masq-)"
     r"|^files /run/podwire/configs/"
     r"|^files .*/(lock|last_reserved_ip\.\d|\.boot_id|\.released) "
 )
+# What it keeps when its last pod has gone: the bridge as well.
+NODE_WIDE = SHARED + r"|^(links|addresses) cni0 "
 
 
 def ipam(*subnets: str, **more: Any) -> Json:
@@ -80,9 +81,9 @@ def env(verb: str, pod: Pod, ifname: str = "eth0", **changes: str) -> dict[str, 
     }
 
 
-def left(before: Snapshot, after: Snapshot) -> list[str]:
+def left(before: Snapshot, after: Snapshot, *, kept: str = NODE_WIDE) -> list[str]:
     """What came and stayed, less what belongs to the node."""
-    return before.without(NODE_WIDE).diff(after.without(NODE_WIDE))
+    return before.without(kept).diff(after.without(kept))
 
 
 # A server that tells each caller which address it came from.
