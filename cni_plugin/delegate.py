@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 
 from cni_plugin.cni.errors import CNIError, InvalidEnvironment, IoFailure, TryAgainLater
 from cni_plugin.cni.result_parse import parse_ipam_result
@@ -21,24 +22,41 @@ def run_delegate(request: Request, plugin: str, command: str) -> Result | None:
     its stderr is passed through. Raises its error as it gave it, code and all."""
     executable = find_in_path(plugin, request.path)
     environ = {**os.environ, **request.environ, "CNI_COMMAND": command}
-    try:
-        done = subprocess.run(  # noqa: S603  found by base name in CNI_PATH
-            [executable],
-            input=request.stdin,
-            stdout=subprocess.PIPE,
-            env=environ,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except OSError as error:
-        raise IoFailure(f"{executable} cannot be started: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise TryAgainLater(f"{executable} {command} gave no answer in {TIMEOUT_S} s") from error
+    # Files, not pipes: a pipe ends only when the last child that the plugin left running does.
+    with _memory("stdout") as stdout, _memory("stderr") as stderr:
+        try:
+            done = subprocess.run(  # noqa: S603  found by base name in CNI_PATH
+                [executable],
+                input=request.stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=environ,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except OSError as error:
+            raise IoFailure(f"{executable} cannot be started: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise TryAgainLater(
+                f"{executable} {command} gave no answer in {TIMEOUT_S} s"
+            ) from error
+        finally:
+            sys.stderr.buffer.write(_content(stderr))
+        answer = _content(stdout)
     if done.returncode != 0:
-        raise _failure(plugin, command, done.stdout)
+        raise _failure(plugin, command, answer)
     if command != "ADD":
         return None
-    return parse_ipam_result(done.stdout, request.conf.cni_version, plugin)
+    return parse_ipam_result(answer, request.conf.cni_version, plugin)
+
+
+def _memory(name: str) -> BinaryIO:
+    return open(os.memfd_create(name), "w+b", buffering=0)
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def find_in_path(plugin: str, path: tuple[str, ...]) -> str:

@@ -87,6 +87,9 @@ class Kernel(Protocol):
     def links(self) -> dict[str, str]:
         """Every host link that bears a mark of podwire: name -> alias."""
 
+    def host_has(self, name: str) -> bool:
+        """Whether there is a link of that name on the host."""
+
     def pod_has(self, ifname: str) -> bool:
         """Whether there is an interface of that name in the pod."""
 

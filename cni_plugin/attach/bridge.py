@@ -98,8 +98,8 @@ def _gateways(wiring: Wiring) -> _Gateways:
         if present not in wanted and not present.is_link_local
         if any(_overlap(present, address) for address in wanted)
     )
-    empty = facts.ours and facts.ports == 0  # nobody alive uses the old address
-    if clashing and not (wiring.conf.force_address or empty):
+    unused = facts.ours and facts.idle  # nobody alive needs the old address
+    if clashing and not (wiring.conf.force_address or unused):
         raise Conflict(
             f"bridge {wiring.conf.bridge!r} has address {clashing[0]}, wanted {wanted[0]}",
             "set forceAddress to replace it, or give this network a bridge of its own",

@@ -31,13 +31,13 @@ LINK_LOCAL_HOP = {4: ip_address("169.254.1.1"), 6: ip_address("fe80::1")}
 
 
 class BridgeFacts(NamedTuple):
-    """The host bridge as found. ours: podwire made it. ports: how many links are in it."""
+    """The host bridge as found. ours: podwire made it. idle: no port is up, no pod uses it."""
 
     mtu: int
     is_bridge: bool
     ours: bool
     addresses: tuple[IPInterface, ...]
-    ports: int
+    idle: bool
     mac: str
 
 

@@ -13,7 +13,7 @@ from cni_plugin.commands.delete import clean_up
 from cni_plugin.commands.state import desired_state, owned
 from cni_plugin.model.names import host_link
 from cni_plugin.model.objects import HOST, Addr, Bridge, ForwardAccept, Obj, RuleChain, Sysctl, Veth
-from cni_plugin.model.plan import Step, diff, inverse, removal
+from cni_plugin.model.plan import Step, ceded, describe_object, diff, inverse, removal
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import DONE, PENDING, Record
 from ipam.errors import IpamError
@@ -46,7 +46,7 @@ def refuse_or_clean(request: Request, ports: Ports, kernel: Kernel) -> None:
     off left behind is not: it is cleaned up and the call goes on."""
     conf, attachment = request.conf, request.attachment
     record = ports.records.load(conf.name, attachment)
-    ours = record is not None or host_link(conf.name, *attachment) in kernel.links()
+    ours = record is not None or kernel.host_has(host_link(conf.name, *attachment))
     if kernel.pod_has(attachment.ifname) and (record is None or record.phase == DONE):
         raise Conflict(
             f"CNI_IFNAME {attachment.ifname!r} exists already in {request.netns}",
@@ -78,7 +78,7 @@ class _Call:
         if ipam.in_process:
             return self._attach(self._reserve())
         # A foreign plugin may need the interface (dhcp asks through it), so the link comes first.
-        self._attach(Result())
+        self._attach(Result(), PENDING)
         self._delegated = True
         addressing = self._ports.delegate(self._request, ipam.type, "ADD")
         if addressing is None or not addressing.ips:
@@ -87,19 +87,29 @@ class _Call:
 
     def give_back(self) -> None:
         """Undoes the call. What cannot be undone is logged; DEL finds it by the record."""
-        failures = self._kernel.apply(self._undo(), stop=False).failures
-        conf, attachment = self._request.conf, self._request.attachment
-        try:
-            if self._delegated and conf.ipam:
-                self._ports.delegate(self._request, conf.ipam.type, "DEL")
-            if not failures and self._reserved and conf.ipam:
-                self._ports.leases.release(conf.ipam, conf.name, owner_of(self._request))
-            if not failures:
-                self._ports.records.remove(conf.name, attachment)
-        except (CNIError, IpamError) as error:
-            failures = (*failures, CNIError(str(error)))
+        left = self._kernel.apply(self._undo(), stop=False).failures
+        failures: list[Exception] = [*left]
+        for undo in (self._undelegate, *(() if left else (self._release, self._forget))):
+            try:
+                undo()
+            except (CNIError, IpamError) as error:
+                failures.append(error)
         for failure in failures:
             self._ports.warn(f"undoing ADD: {failure}")
+
+    def _undelegate(self) -> None:
+        """SPEC 1.1.0 section 4: a delegate whose ADD failed gets a DEL."""
+        ipam = self._request.conf.ipam
+        if self._delegated and ipam:
+            self._ports.delegate(self._request, ipam.type, "DEL")
+
+    def _release(self) -> None:
+        conf = self._request.conf
+        if self._reserved and conf.ipam:
+            self._ports.leases.release(conf.ipam, conf.name, owner_of(self._request))
+
+    def _forget(self) -> None:
+        self._ports.records.remove(self._request.conf.name, self._request.attachment)
 
     def _reserve(self) -> Result:
         conf, ports = self._request.conf, self._ports
@@ -111,8 +121,9 @@ class _Call:
         dns = ports.resolv_conf(conf.ipam.resolv_conf) if conf.ipam.resolv_conf else Dns()
         return Result(ips=tuple(map(_ip_config, leases)), routes=conf.ipam.routes, dns=dns)
 
-    def _attach(self, addressing: Result) -> Result:
-        """Brings the kernel to the wanted state; looks again when somebody else changed it."""
+    def _attach(self, addressing: Result, phase: str = DONE) -> Result:
+        """Brings the kernel to the wanted state; looks again when somebody else changed it. phase:
+        what the record says then."""
         attempts = ATTEMPTS
         while True:
             wanted = desired_state(self._wiring(addressing))
@@ -125,12 +136,14 @@ class _Call:
                 raise failure
         if self._request.conf.enable_dad:
             self._kernel.settled(self._request.attachment.ifname)
-        self._save(DONE, addressing, wanted.objects)
+        self._save(phase, addressing, wanted.objects)
         return wanted.result
 
     def _bring_about(self, wanted: Desired) -> CNIError | None:
         """Applies the difference, once; the failure that ended it, if any."""
         found = self._kernel.observe((*wanted.objects, *wanted.obsolete))
+        for route in ceded(wanted.objects, found):
+            self._ports.warn(f"{describe_object(route)}: left to another interface that has it")
         steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))
         outcome = self._kernel.apply(steps, stop=True)
         self._applied += outcome.done

@@ -129,16 +129,24 @@ def _neigh(places: Places, wanted: Neigh) -> Neigh | None:
 
 
 def _routes(places: Places, wanted: list[RouteTo]) -> list[RouteTo]:
-    """One dump a link and family: the kernel has no lookup of one route by its identity."""
+    """One dump a link and family: the kernel has no lookup of one route by its identity. In the
+    pod all links are looked at, because another one may have the route (plan.ceded)."""
     found: list[RouteTo] = []
+    identities = {key(obj) for obj in wanted}
     for place, name, version in {(obj.place, obj.link, obj.dst.version) for obj in wanted}:
         link = places.link(place, name)
         if link is None:
             continue
-        for received in places.socket(place).dump(rtnl.dump_routes(version, link.ifindex)):
-            route = rtnl.parse_route(received)
-            if route and route.ifindex == link.ifindex:
-                found.append(_route_to(place, name, route))
+        dump = rtnl.dump_routes(version, 0 if place == POD else link.ifindex)
+        routes = filter(None, map(rtnl.parse_route, places.socket(place).dump(dump)))
+        # Own routes last: of two with one identity the own one counts.
+        for route in sorted(routes, key=lambda route: route.ifindex == link.ifindex):
+            seen = _route_to(place, name, route)
+            if key(seen) not in identities:
+                continue
+            if route.ifindex != link.ifindex:
+                seen = seen._replace(link=places.name_of(place, route.ifindex))
+            found.append(seen)
     return found
 
 

@@ -73,7 +73,7 @@ class NodeKernel:
             is_bridge=link.kind == "bridge",
             ours=link.alias.startswith(MARK),
             addresses=tuple(found.address for found in addresses),
-            ports=len(self.ports(conf.bridge)),
+            idle=not link.flags & rtnl.IFF_LOWER_UP,  # a bridge has carrier while a port has
             mac=link.mac,
         )
 
@@ -101,6 +101,9 @@ class NodeKernel:
     def links(self) -> dict[str, str]:
         found = map(rtnl.parse_link, self._places.host.dump(rtnl.dump_links()))
         return {link.name: link.alias for link in found if link.alias.startswith(MARK)}
+
+    def host_has(self, name: str) -> bool:
+        return self._places.link(HOST, name) is not None
 
     def pod_has(self, ifname: str) -> bool:
         return self._places.link(POD, ifname) is not None

@@ -52,7 +52,7 @@ NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 AF_BRIDGE = 7
 FAMILY = {4: 2, 6: 10}  # AF_INET, AF_INET6
-IFF_UP, IFF_PROMISC = 0x1, 0x100
+IFF_UP, IFF_PROMISC, IFF_LOWER_UP = 0x1, 0x100, 0x10000
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_LINK_NETNSID = 20, 26, 28, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
@@ -321,8 +321,10 @@ def delete_route(route: RouteTo, index: int, line: str) -> Message:
 
 
 def dump_routes(version: int, index: int) -> Message:
-    """The routes of one link in every table; strict checking makes the kernel filter."""
-    body = RTMSG.pack(FAMILY[version], 0, 0, 0, 0, 0, 0, 0, 0) + u32(RTA_OIF, index)
+    """The routes of one link in every table; strict checking makes the kernel filter. index 0: of
+    all links."""
+    body = RTMSG.pack(FAMILY[version], 0, 0, 0, 0, 0, 0, 0, 0)
+    body += u32(RTA_OIF, index) if index else b""
     return Message(RTM_GETROUTE, 0, body, f"ip -{version} route show index {index}")
 
 

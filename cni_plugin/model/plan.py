@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cni_plugin.model.objects import (
+    POD,
     Addr,
     Bridge,
     Element,
@@ -60,8 +61,22 @@ def diff(wanted: Iterable[Obj], found: Found) -> tuple[Step, ...]:
         Step(obj, found.get(key(obj)))
         for obj in wanted
         if key(obj) not in found or not satisfied(obj, found[key(obj)])
+        if not _ceded(obj, found)
     ]
     return tuple(sorted(steps, key=lambda step: _rank(step.subject)))
+
+
+def ceded(wanted: Iterable[Obj], found: Found) -> tuple[Obj, ...]:
+    """Routes that another of the pod's interfaces has: the first one keeps it (a default route,
+    mostly), as with the reference plugins. They are neither added nor missed."""
+    return tuple(obj for obj in wanted if _ceded(obj, found))
+
+
+def _ceded(obj: Obj, found: Found) -> bool:
+    if not isinstance(obj, RouteTo) or obj.place != POD:
+        return False
+    there = found.get(key(obj))
+    return isinstance(there, RouteTo) and there.link != obj.link
 
 
 def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
