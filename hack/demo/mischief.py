@@ -94,7 +94,7 @@ def _forget(demo: Demo, member: Member) -> None:
         answered = median(echo(pod.netns, SERVER[4], count=1)) is not None
         demo.expect(answered, f"{pod.name} still reaches the outside after GC")
     if cleared:
-        text = "gone without a DEL; GC, told who lives, clears it and nothing else"
+        text = "gone without a DEL; GC clears it and nothing else"
         demo.show.outcome(cleared, f"{member.pod.name}: {text} ({took:.0f} ms)")
 
 

@@ -53,7 +53,8 @@ class Show:
             cell.rjust(-width) if width < 0 else cell.ljust(width)
             for width, cell in zip(widths, cells, strict=True)
         )
-        self.line(f"  {self.paint(text, 'bold') if head else text.rstrip()}")
+        text = text.rstrip()
+        self.line(f"  {self.paint(text, 'bold') if head else text}")
 
     def _glyph(self, name: str) -> str:
         return _GLYPHS[name][0 if self._unicode else 1]
