@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from io import FileIO
 
 from cni_plugin.cni.errors import CNIError, InvalidEnvironment, IoFailure, TryAgainLater
 from cni_plugin.cni.result_parse import parse_ipam_result
@@ -50,11 +51,11 @@ def run_delegate(request: Request, plugin: str, command: str) -> Result | None:
     return parse_ipam_result(answer, request.conf.cni_version, plugin)
 
 
-def _memory(name: str) -> BinaryIO:
-    return open(os.memfd_create(name), "w+b", buffering=0)
+def _memory(name: str) -> FileIO:
+    return FileIO(os.memfd_create(name), "r+")
 
 
-def _content(file: BinaryIO) -> bytes:
+def _content(file: FileIO) -> bytes:
     file.seek(0)
     return file.read()
 

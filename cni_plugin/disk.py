@@ -27,8 +27,13 @@ NAME_MAX_BYTES = 255  # linux/limits.h
 class Folder:
     """One folder of small files. Made on the first write; used only when it is really ours."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, writers: int = 1) -> None:
         self.path = path
+        # With one writer a name, what a killed one left has the name that the next one uses.
+        self._mark = f".{os.getpid()}" if writers > 1 else ""
+
+    def _temporary(self, name: str) -> str:
+        return f"{self._mark}.{digest(name)}"
 
     def read(self, name: str) -> bytes | None:
         """None when there is no such file. Raises OSError."""
@@ -40,12 +45,12 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """Whole or not at all. Raises OSError."""
-        temporary = f"{self.path}/.{os.getpid()}.{digest(name)}"
+        temporary = f"{self.path}/{self._temporary(name)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(temporary, flags, 0o600)
         except FileNotFoundError:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            make_private(self.path)
             descriptor = os.open(temporary, flags, 0o600)
         try:
             try:
@@ -55,13 +60,15 @@ class Folder:
                 os.close(descriptor)
             os.rename(temporary, f"{self.path}/{name}")
         except OSError:
-            self.remove(os.path.basename(temporary))
+            with suppress(*ABSENT):
+                os.unlink(temporary)
             raise
 
     def remove(self, name: str) -> None:
-        """Nothing there is fine. Raises OSError."""
-        with suppress(*ABSENT):
-            os.unlink(f"{self.path}/{name}")
+        """Nothing there is fine; what a killed writer left goes too. Raises OSError."""
+        for file in (name, self._temporary(name)):
+            with suppress(*ABSENT):
+                os.unlink(f"{self.path}/{file}")
 
     def names(self) -> tuple[str, ...]:
         """Without temporary files."""
@@ -78,6 +85,16 @@ class Folder:
             return False
         writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not writable
+
+
+def make_private(path: str) -> None:
+    """A folder and its missing parents, each 0700 (os.makedirs gives that to the last only)."""
+    with suppress(FileExistsError):
+        try:
+            os.mkdir(path, 0o700)
+        except FileNotFoundError:
+            make_private(os.path.dirname(path))
+            os.mkdir(path, 0o700)
 
 
 class DiskRecords:
@@ -141,7 +158,7 @@ class ConfigCache:
     wrong with it, the config is validated again. A folder that others may write to is not used."""
 
     def __init__(self, state_dir: str = STATE_DIR) -> None:
-        self._folder = Folder(f"{state_dir}/configs")
+        self._folder = Folder(f"{state_dir}/configs", writers=2)
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -151,7 +168,7 @@ class ConfigCache:
 
     def write(self, name: str, data: bytes) -> None:
         try:
-            os.makedirs(self._folder.path, mode=0o700, exist_ok=True)
+            make_private(self._folder.path)
             if not self._folder.is_ours():
                 return
             for old in self._folder.names()[CACHE_MAX_FILES - 1 :]:

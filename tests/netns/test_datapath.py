@@ -17,6 +17,7 @@ from tests.netns.kit import (
     Json,
     address,
     conf,
+    ipam,
     listening,
     seen_as,
 )
@@ -239,3 +240,19 @@ def test_one_container_id_with_one_ifname_in_two_networks_does_not_clash(node: N
     assert len(names) == 2
     one.delete(first)
     other.check(second)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_first_interface_keeps_the_default_route(node: Node, mode: str) -> None:
+    """As with the reference plugins: a second network with the same route is no error."""
+    one = Runtime(node, conf(mode, (4, 6), name="one"))
+    subnets = ("10.244.1.0/24", "2001:db8:245::/64")
+    other = Runtime(node, conf(mode, name="other", bridge="cni1", ipam=ipam(*subnets)))
+    pod = node.pod()
+    one.add(pod, "eth0")
+    other.add(pod, "net1")
+    for version in (4, 6):
+        (default,) = [line for line in pod.routes(version) if line.startswith("default")]
+        assert f"via {GATEWAYS[version]} dev eth0" in default
+    one.check(pod, "eth0")
+    other.check(pod, "net1")
