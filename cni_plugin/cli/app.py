@@ -6,6 +6,7 @@ is asked for is imported, and argparse only here.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
 
 USAGE_ERROR = 2
+CLOSED_PIPE = 141  # as a shell says of a program that SIGPIPE ended
 ABOUT = f"podwire {__version__}: a Kubernetes CNI plugin (bridge and ptp, dual stack)"
 
 
@@ -38,6 +40,16 @@ COMMANDS: Mapping[str, Command] = {
 
 def main(argv: Sequence[str]) -> int:
     """The command line without the program's name -> exit status: 0, 1 problems, 2 usage."""
+    try:
+        status = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    return status
+
+
+def _main(argv: Sequence[str]) -> int:
     first = argv[0] if argv else ""
     if not first:
         print(about_text(), end="", file=sys.stderr)

@@ -195,7 +195,7 @@ class PluginModel(BaseModel):
         False, description="Leave the pod's interface down; excludes ipam."
     )
     stableMac: bool = Field(  # noqa: N815
-        False, description="Derive the pod's MAC from network, container id and ifname."
+        False, description="Derive the pod's MAC from its first address."
     )
     dns: DnsModel | None = Field(None, description="Resolver settings for the result.")
     ipam: Any = Field(None, description="Address management; absent: layer 2 only.")

@@ -39,7 +39,7 @@ def check(request: Request, ports: Ports) -> None:
         raise Damaged(
             f"{request.attachment.ifname} of {request.attachment.container_id} is not as ADD left"
             f" it: {faults[0]}",
-            "; ".join(faults),
+            "; ".join(faults[1:]),
         )
 
 

@@ -6,12 +6,16 @@ The address is free only when the link is gone: a lease given back early could b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, NetConf, Request
 from cni_plugin.model.names import host_link
-from cni_plugin.model.objects import Element, Obj, RuleChain, Veth
+from cni_plugin.model.objects import POD, AnyLink, Element, Obj, RuleChain, Veth
 from cni_plugin.model.plan import removal
-from cni_plugin.ports import Kernel, Ports
+from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import Record
 from ipam.values import IpamConf, Owner
 
@@ -19,8 +23,21 @@ from ipam.values import IpamConf, Owner
 def delete(request: Request, ports: Ports) -> None:
     """SPEC 1.1.0, DEL: what is gone already is success; what cannot be removed is an error, and
     then the address stays reserved."""
-    with ports.kernel(None) as kernel:
+    with _netns(request, ports) as netns, ports.kernel(netns) as kernel:
         clean_up(request, ports, kernel)
+
+
+@contextmanager
+def _netns(request: Request, ports: Ports) -> Iterator[Netns | None]:
+    """The pod's namespace, when there is still one: all that is ours is found from the host."""
+    with ExitStack() as stack:
+        netns = None
+        if request.netns:
+            try:
+                netns = stack.enter_context(ports.netns(request.netns))
+            except CNIError as error:
+                ports.warn(f"DEL goes on without the pod's namespace: {error}")
+        yield netns
 
 
 def clean_up(request: Request, ports: Ports, kernel: Kernel) -> None:
@@ -36,14 +53,17 @@ def remove_attachment(
     conf: NetConf, attachment: Attachment, record: Record | None, ports: Ports, kernel: Kernel
 ) -> list[CNIError]:
     """Kernel objects, lease, record; what failed. DEL and GC both end here."""
+    ipam = _ipam_of(conf, record)
     doomed = record.owned if record else _without_record(conf, attachment, kernel)
+    if record is None and ipam and ipam.in_process:
+        doomed += _taken_over(conf, attachment, ipam, ports, kernel)
     steps = removal(doomed, kernel.observe(doomed))
     failures = list(kernel.apply(steps, stop=False).failures)
     if failures:
         return failures
-    ipam = _ipam_of(conf, record)
     if ipam and ipam.in_process:
-        ports.leases.release(ipam, conf.name, Owner(*attachment))
+        hint = tuple(map(ip_address, record.addresses)) if record else ()
+        ports.leases.release(ipam, conf.name, Owner(*attachment), hint)
     ports.records.remove(conf.name, attachment)
     return []
 
@@ -56,6 +76,19 @@ def _without_record(conf: NetConf, attachment: Attachment, kernel: Kernel) -> tu
     leads = ((obj.family, obj.goto) for obj in elements if isinstance(obj, Element) and obj.goto)
     chains = (RuleChain(family, chain, None, ()) for family, chain in dict.fromkeys(leads))
     return (Veth(name), *elements, *chains)
+
+
+def _taken_over(
+    conf: NetConf, attachment: Attachment, ipam: IpamConf, ports: Ports, kernel: Kernel
+) -> tuple[AnyLink, ...]:
+    """The interface of a pod that the reference plugin added before podwire took its network over:
+    we have no link for it, but its lease is in the store. It must go before its address is free."""
+    ours = kernel.host_has(host_link(conf.name, *attachment))
+    if ours or not kernel.pod_has(attachment.ifname):
+        return ()
+    if not ports.leases.held(ipam, conf.name, Owner(*attachment)):
+        return ()
+    return (AnyLink(POD, attachment.ifname),)
 
 
 def _ipam_of(conf: NetConf, record: Record | None) -> IpamConf | None:

@@ -14,6 +14,7 @@ from cni_plugin.model.objects import (
     HOST,
     POD,
     Addr,
+    AnyLink,
     Bridge,
     Element,
     ForwardAccept,
@@ -157,6 +158,8 @@ def _messages(places: Places, step: Step) -> Iterator[Message]:
         yield from _bridge_messages(places, step, line)
     elif isinstance(obj, Veth):
         yield from _veth_messages(places, step, obj, line)
+    elif isinstance(obj, AnyLink):
+        yield rtnl.delete_link(obj.name, line)
     elif isinstance(obj, Port):
         if step.wanted is not None:
             yield rtnl.change_port(obj, line)

@@ -11,6 +11,7 @@ from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import (
     POD,
     Addr,
+    AnyLink,
     Bridge,
     Element,
     ForwardAccept,
@@ -78,6 +79,10 @@ def _veth(places: Places, wanted: Veth) -> Veth | None:
         alias=link.alias,
         peer_place=wanted.peer_place,
     )
+
+
+def _any_link(places: Places, wanted: AnyLink) -> AnyLink | None:
+    return wanted if places.link(wanted.place, wanted.name) else None
 
 
 def _port(places: Places, wanted: Port) -> Port | None:
@@ -183,7 +188,8 @@ def _forward(places: Places, wanted: ForwardAccept) -> ForwardAccept | None:
 
 
 _READERS: dict[type, Callable[[Places, Any], Obj | None]] = {
-    Bridge: _bridge, Veth: _veth, Port: _port, PortVlan: _port_vlan, Up: _up, Addr: _addr,
+    Bridge: _bridge, Veth: _veth, AnyLink: _any_link, Port: _port, PortVlan: _port_vlan,
+    Up: _up, Addr: _addr,
     Neigh: _neigh, Sysctl: _sysctl, Element: _element, ForwardAccept: _forward,
 }  # fmt: skip
 

@@ -45,6 +45,13 @@ class Veth(NamedTuple):
     peer_place: str = POD
 
 
+class AnyLink(NamedTuple):
+    """A link of any kind. Never made, only taken away: another plugin's, taken over by DEL."""
+
+    place: str
+    name: str
+
+
 class Port(NamedTuple):
     """A bridge port's switches."""
 
@@ -141,15 +148,15 @@ class ForwardAccept(NamedTuple):
 
 
 Obj = (
-    Bridge | Veth | Port | PortVlan | Up | Addr | Neigh | RouteTo | Sysctl | Element | RuleChain
-    | ForwardAccept
+    Bridge | Veth | AnyLink | Port | PortVlan | Up | Addr | Neigh | RouteTo | Sysctl | Element
+    | RuleChain | ForwardAccept
 )  # fmt: skip
 Key = tuple[object, ...]
 
 # How many leading fields are the identity.
 _IDENTITY: dict[type, int] = {
-    Bridge: 1, Veth: 1, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3, RouteTo: 4, Sysctl: 2,
-    Element: 3, RuleChain: 2, ForwardAccept: 1,
+    Bridge: 1, Veth: 1, AnyLink: 2, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3, RouteTo: 4,
+    Sysctl: 2, Element: 3, RuleChain: 2, ForwardAccept: 1,
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cni_plugin.model.objects import (
     POD,
     Addr,
+    AnyLink,
     Bridge,
     Element,
     ForwardAccept,
@@ -35,7 +36,7 @@ Found = Mapping[Key, Obj]
 # before the pod's link is up, so that no frame is ever unguarded; addresses come before the link is
 # up, so that the kernel announces them (arp_notify); routes need the link up.
 _ORDER: tuple[type, ...] = (
-    RuleChain, Bridge, Veth, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo,
+    RuleChain, Bridge, Veth, AnyLink, Port, PortVlan, Element, Sysctl, Addr, Up, Neigh, RouteTo,
     ForwardAccept,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
@@ -84,7 +85,7 @@ def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
     hangs on it goes with it, and its guard must not go before it does."""
     steps = [Step(None, found[key(obj)]) for obj in objects if key(obj) in found]
     steps.sort(key=lambda step: _rank(step.subject), reverse=True)
-    return tuple(sorted(steps, key=lambda step: not isinstance(step.subject, Veth)))
+    return tuple(sorted(steps, key=lambda step: not isinstance(step.subject, (Veth, AnyLink))))
 
 
 def _rank(obj: Obj) -> tuple[int, str]:
@@ -169,6 +170,10 @@ def _veth(obj: Veth, verb: str) -> str:
     return " ".join(words)
 
 
+def _any_link(obj: AnyLink, verb: str) -> str:
+    return f"{_in_place(obj.place)} link {verb} {obj.name}"
+
+
 def _port(obj: Port, _verb: str) -> str:
     on = {True: "on", False: "off"}
     return f"bridge link set dev {obj.link} hairpin {on[obj.hairpin]} isolated {on[obj.isolated]}"
@@ -229,7 +234,8 @@ def _forward(obj: ForwardAccept, verb: str) -> str:
 
 
 _DESCRIBE: dict[type, Callable[[Any, str], str]] = {
-    Bridge: _bridge, Veth: _veth, Port: _port, PortVlan: _port_vlan, Up: _up, Addr: _addr,
+    Bridge: _bridge, Veth: _veth, AnyLink: _any_link, Port: _port, PortVlan: _port_vlan,
+    Up: _up, Addr: _addr,
     Neigh: _neigh, RouteTo: _route, Sysctl: _sysctl, Element: _element, RuleChain: _chain,
     ForwardAccept: _forward,
 }  # fmt: skip
