@@ -1,15 +1,18 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test demo bench clean
+.PHONY: help fmt lint test test-faults demo bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## pods on a node made of a network namespace: ADD, ping, CHECK, DEL, nothing left
 	@hack/setup.sh demo hack/demo.sh
 
 test: ## the whole suite; ARGS='-k bridge -x' is passed to pytest
 	@hack/setup.sh test .venv/bin/python -m pytest $(ARGS)
+
+test-faults: ## the whole fault campaign; ARGS='--plugin both --json counts.json'
+	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/faults.py $(ARGS)
 
 lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one
 	@hack/setup.sh lint hack/lint.sh

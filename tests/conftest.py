@@ -55,8 +55,8 @@ from tests.support.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"
-BY_FOLDER = ("unit", "property", "protocol", "netns", "e2e")
-IN_SANDBOX = ("protocol", "netns", "e2e")
+BY_FOLDER = ("unit", "property", "protocol", "netns", "faults", "e2e")
+IN_SANDBOX = ("protocol", "netns", "faults", "e2e")
 NO_SANDBOX = pytest.StashKey[str]()
 
 
