@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -109,6 +110,7 @@ def test_a_vlan_without_kernel_support_leaves_nothing(node: Node, snapshot: Snap
 
 
 def test_a_record_that_cannot_be_written_is_refused(node: Node, snapshot: Snap) -> None:
+    shutil.rmtree(node.path("/run/podwire"))
     node.path("/run/podwire").write_text("")
     pod, before = node.pod(), snapshot()
     assert _refused(node, pod, conf())["code"] == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,7 @@ def test_twenty_adds_and_twenty_deletes_at_once(
     node: Node, snapshot: Callable[[], Snapshot], mode: str
 ) -> None:
     document = conf(mode, (4, 6), ipMasq=True)
+    shutil.rmtree(node.path("/run/podwire"))  # also the cache of configs is to be raced for
     before = snapshot()
     pods = [node.pod() for _ in range(PODS)]
     replies = _at_once(node, "ADD", pods, document)
