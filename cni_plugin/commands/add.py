@@ -12,7 +12,17 @@ from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
 from cni_plugin.commands.state import desired_state, owned
 from cni_plugin.model.names import host_link
-from cni_plugin.model.objects import HOST, Addr, Bridge, ForwardAccept, Obj, RuleChain, Sysctl, Veth
+from cni_plugin.model.objects import (
+    HOST,
+    Addr,
+    Bridge,
+    ForwardAccept,
+    Obj,
+    RuleChain,
+    Sysctl,
+    Veth,
+    key,
+)
 from cni_plugin.model.plan import Step, ceded, describe_object, diff, inverse, removal
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import DONE, PENDING, Record
@@ -68,6 +78,7 @@ class _Call:
         self._kernel = kernel
         self._netns = netns
         self._applied: tuple[Step, ...] = ()
+        self._made: tuple[Obj, ...] = ()  # goes with the attachment and was not there before
         self._delegated = False
         self._reserved = False
 
@@ -87,15 +98,26 @@ class _Call:
 
     def give_back(self) -> None:
         """Undoes the call. What cannot be undone is logged; DEL finds it by the record."""
-        left = self._kernel.apply(self._undo(), stop=False).failures
-        failures: list[Exception] = [*left]
-        for undo in (self._undelegate, *(() if left else (self._release, self._forget))):
+        left: list[CNIError] = []
+        for undo in (self._undo, self._made_again):
             try:
-                undo()
+                steps = undo()
+                left += self._kernel.apply(steps, stop=False).failures if steps else ()
+            except CNIError as error:
+                left.append(error)
+        failures: list[Exception] = [*left]
+        for give in (self._undelegate, *(() if left else (self._release, self._forget))):
+            try:
+                give()
             except (CNIError, IpamError) as error:
                 failures.append(error)
         for failure in failures:
             self._ports.warn(f"undoing ADD: {failure}")
+
+    def _made_again(self) -> tuple[Step, ...]:
+        """An answer that was lost hides a step that was done, so what the call set out to make is
+        looked for once more."""
+        return removal(self._made, self._kernel.observe(self._made))
 
     def _undelegate(self) -> None:
         """SPEC 1.1.0 section 4: a delegate whose ADD failed gets a DEL."""
@@ -145,6 +167,7 @@ class _Call:
         for route in ceded(wanted.objects, found):
             self._ports.warn(f"{describe_object(route)}: left to another interface that has it")
         steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))
+        self._made += tuple(obj for obj in owned(wanted.objects) if key(obj) not in found)
         outcome = self._kernel.apply(steps, stop=True)
         self._applied += outcome.done
         return outcome.failures[0] if outcome.failures else None

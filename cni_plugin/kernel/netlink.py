@@ -172,17 +172,23 @@ class Socket:
     def batch(self, messages: Sequence[Message]) -> list[KernelError | None]:
         """Sends all in one datagram and waits for each one's acknowledgement, in order.
 
-        The kernel goes on after a failure, so the outcome of every message is returned."""
+        The kernel goes on after a failure, so the outcome of every message is returned. A datagram
+        that was not taken is the failure of each message; of those whose answer was lost
+        (ENOBUFS from recv, netlink(7)) nobody knows whether they were done."""
         first = self._sequence + 1
-        self._send(messages, NLM_F_ACK)
         outcomes: list[KernelError | None] = [None] * len(messages)
         missing = set(range(len(messages)))
-        while missing:
-            for sequence, message in self._receive():
-                index = sequence - first
-                if index in missing and message.type == NLMSG_ERROR:
-                    missing.discard(index)
-                    outcomes[index] = _error(message, messages[index].line)
+        try:
+            self._send(messages, NLM_F_ACK)
+            while missing:
+                for sequence, message in self._receive():
+                    index = sequence - first
+                    if index in missing and message.type == NLMSG_ERROR:
+                        missing.discard(index)
+                        outcomes[index] = _error(message, messages[index].line)
+        except KernelError as error:
+            for index in missing:
+                outcomes[index] = KernelError(error.errno, messages[index].line, error.extended)
         return outcomes
 
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
@@ -252,18 +258,25 @@ class Socket:
         self._send_flagged((message, flags) for message in messages)
 
     def _send_flagged(self, messages: Iterable[tuple[Message, int]]) -> None:
-        chunks = []
+        chunks, line = [], ""
         for message, flags in messages:
             self._sequence += 1
             chunks.append(encode(message, self._sequence, flags))
-        if chunks:
+            line = line or message.line
+        if not chunks:
+            return
+        try:
             self._socket.send(b"".join(chunks))
+        except OSError as error:  # no memory for the datagram: ENOBUFS, ENOMEM
+            raise KernelError(error.errno or 0, line or "netlink request") from error
 
     def _receive(self) -> Iterator[tuple[int, Received]]:
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except TimeoutError as error:
             raise KernelError(errno.ETIMEDOUT, "netlink", "no answer in 10 s") from error
+        except OSError as error:
+            raise KernelError(error.errno or 0, "netlink answer") from error
         offset = 0
         while offset + HEADER.size <= len(data):
             size, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)

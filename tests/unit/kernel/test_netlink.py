@@ -194,7 +194,7 @@ def test_a_refused_dump_raises() -> None:
 def test_no_answer_is_an_error_not_a_hang() -> None:
     made, _ = socket_with(TimeoutError)
     with pytest.raises(KernelError) as failure:
-        made.batch([GET])
+        made.get(GET)
     assert failure.value.errno == errno.ETIMEDOUT
 
 
