@@ -17,17 +17,20 @@ from tests.faults.subject import MODES, missing, open_plugin
 PLUGINS = ("podwire", "reference")
 
 
+EACH = -1
+
+
 def _nothing_missing() -> str:
     return ""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """short, full: how often the fault is tried; a walk over system calls counts by itself (1).
+    """short, full: how often the fault is tried; 0: not in that form. EACH: at each system call.
 
     piece: runs that go in one piece on one node, so that the pieces can be shared out to cores and
-    modes. modes: those it alternates between. needs: what the machine lacks for it; applies: why
-    it makes no sense with a plugin."""
+    modes; 0: a walk, one piece a mode. modes: those it alternates between. needs: what the machine
+    lacks for it; applies: why it makes no sense with a plugin."""
 
     name: str
     run: Callable[[Lab, int], Counts]
@@ -44,28 +47,28 @@ SCENARIOS = (
     Scenario("ADD killed, group, random", kill.kill_add_group, 4, 250, 25, MODES),
     Scenario("DEL killed, process, random", kill.kill_del_process, 4, 250, 25, MODES),
     Scenario("DEL killed, group, random", kill.kill_del_group, 4, 250, 25, MODES),
-    Scenario("ADD killed before each call", syscalls.kill_add_calls, 10, 0, 0, MODES,
+    Scenario("ADD killed before each call", syscalls.kill_add_calls, 10, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("DEL killed before each call", syscalls.kill_del_calls, 10, 0, 0, MODES,
+    Scenario("DEL killed before each call", syscalls.kill_del_calls, 10, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("ADD, ENOSPC from each file call", syscalls.no_space_calls, 6, 0, 0, MODES,
+    Scenario("ADD, ENOSPC from each file call", syscalls.no_space_calls, 6, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("ADD, ENOBUFS from each message", syscalls.no_buffers_calls, 6, 0, 0, MODES,
+    Scenario("ADD, ENOBUFS from each message", syscalls.no_buffers_calls, 6, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("ADD, EIO from each sync", syscalls.sync_error, 0, 0, 0, MODES,
+    Scenario("ADD, EIO from each sync", syscalls.sync_error, EACH, EACH, 0, MODES,
              syscalls.missing_strace),
     Scenario("disk full, bytes", disk.full_bytes, 2, 18, 9, MODES),
     Scenario("disk full, inodes", disk.full_inodes, 4, 18, 9, MODES),
     Scenario("disk read-only", disk.read_only, 1, 10, 5, MODES),
     Scenario("power cut, then boot", power.cut_and_reboot, 2, 50, 5, MODES, power.missing_ext4),
-    Scenario("store's disk cut, pods live", power.cut_without_reboot, 1, 50, 5, MODES,
+    Scenario("store's disk cut, pods live", power.cut_without_reboot, 1, 20, 5, MODES,
              power.missing_ext4),
     Scenario("reboot, runtime cache empty", power.reboot, 1, 10, 5, MODES),
     Scenario("store damaged under live pods", damage.damaged, 3, 30, 15, MODES),
     Scenario("store wiped under live pods", damage.wiped, 2, 20, 10, MODES),
     Scenario("wall clock moved", waiting.clock, 1, 8, 4, MODES, waiting.missing_gcc),
     Scenario("lock held, holder dies", waiting.lock_holder_dies, 1, 20, 10, MODES),
-    Scenario("lock never free", waiting.lock_never_free, 0, 1),
+    Scenario("lock never free", waiting.lock_never_free, 0, 1, 1),
     Scenario("64 at once", crowd.crowd, 64, 64, 64),
     Scenario("253 at once", crowd.crowd, 0, 253, 253),
     Scenario("GC of 250 dead", collect.dead, 250, 250, 250, applies=collect.has_no_gc),
@@ -76,7 +79,7 @@ SCENARIOS = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a scenario that runs on one node. runs 0 for a walk: all of its points."""
+    """A part of a scenario that runs on one node."""
 
     scenario: Scenario
     plugin: str
@@ -87,11 +90,11 @@ class Piece:
 
 def pieces(scenario: Scenario, plugin: str, runs: int, seed: int) -> Iterator[Piece]:
     """The scenario's parts, its modes taking turns; a walk is one part a mode."""
-    if not scenario.piece:
+    if not scenario.piece and runs:
         for number, mode in enumerate(scenario.modes):
             yield Piece(scenario, plugin, mode, runs, seed + number)
         return
-    for number, begin in enumerate(range(0, runs, scenario.piece)):
+    for number, begin in enumerate(range(0, runs, scenario.piece or 1)):
         mode = scenario.modes[number % len(scenario.modes)]
         yield Piece(scenario, plugin, mode, min(scenario.piece, runs - begin), seed + number)
 

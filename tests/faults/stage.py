@@ -311,7 +311,8 @@ class Stage:
             return
         self._pinging.send_signal(signal.SIGINT)
         said, _ = self._pinging.communicate()
-        sent, received = map(int, re.findall(r"(\d+) (?:packets transmitted|received)", said))
+        told = re.findall(r"(\d+) (?:packets transmitted|received)", said)
+        sent, received = map(int, told or (0, 0))  # ended before it had begun
         if sent - received > 1:  # one may be under way
             self.counts.lose("bystander", f"{sent - received} of {sent} echoes lost")
         now = _portrait(self.bystander)

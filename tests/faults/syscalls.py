@@ -28,6 +28,7 @@ FILE_CALLS = (
     "fchmod", "fchmodat", "fchown", "fchownat", "utimensat",
 )  # fmt: skip
 NETLINK_CALLS = ("sendto", "sendmsg", "sendmmsg")
+ANSWER_CALLS = ("recvfrom",)  # of iptables and nft, recvmsg: not the plugin's own
 OTHER_CALLS = ("ioctl", "setns", "mount", "umount2", "flock", "clone", "clone3", "vfork", "execve")
 KILL = "signal=KILL"
 BEYOND = 3  # calls walked past the last known one, at most: parallel threads differ from run to run
@@ -116,8 +117,9 @@ def no_space_calls(lab: Lab, runs: int) -> Counts:
 
 
 def no_buffers_calls(lab: Lab, runs: int) -> Counts:
-    """ENOBUFS from each netlink message of ADD that changes something."""
-    return _walks(lab, runs, "ADD", "error=ENOBUFS", NETLINK_CALLS)
+    """ENOBUFS from each netlink message of ADD that changes something, and from the receipt of
+    each answer: then it is not known what was done."""
+    return _walks(lab, runs, "ADD", "error=ENOBUFS", (*NETLINK_CALLS, *ANSWER_CALLS))
 
 
 def sync_error(lab: Lab, runs: int) -> Counts:
@@ -131,7 +133,7 @@ def missing_strace() -> str:
 
 
 def _walks(lab: Lab, runs: int, verb: str, fault: str, names: tuple[str, ...]) -> Counts:
-    """runs 0: every point and beyond; otherwise that many, picked by chance."""
+    """runs below 0: every point and beyond; otherwise that many, picked by chance."""
     counts = Counts()
     with lab.stage(counts) as stage:
         # podwire's allocator is no process of its own.
@@ -141,7 +143,7 @@ def _walks(lab: Lab, runs: int, verb: str, fault: str, names: tuple[str, ...]) -
                 stage.must(each, pod, "undisturbed")
             walk = Walk(stage, verb, pod, delegate)
             points = _learn(walk, names)
-            if runs:
+            if runs > 0:
                 _sample(lab, walk, points, fault, runs)
             else:
                 _all_points(walk, points, fault)
