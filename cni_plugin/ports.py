@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from cni_plugin.attach.wiring import Facts
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, Dns, NetConf, Request, Result
-from cni_plugin.model.objects import Key, Obj
+from cni_plugin.model.objects import Element, Key, Obj
 from cni_plugin.model.plan import Step
 from cni_plugin.record import Record
 from ipam.lean_typing import NamedTuple, Protocol
@@ -78,8 +78,8 @@ class Kernel(Protocol):
     def apply(self, steps: Sequence[Step], *, stop: bool) -> Applied:
         """stop: give up at the first failure; otherwise go on and report them all."""
 
-    def owned_elements(self, host_link: str) -> tuple[Obj, ...]:
-        """Every set element that belongs to a host link, whatever the record says."""
+    def owned_elements(self, *host_links: str) -> tuple[Element, ...]:
+        """Every set element that belongs to one of the host links, whatever the records say."""
 
     def ports(self, bridge: str) -> tuple[str, ...]:
         """The links in a bridge."""

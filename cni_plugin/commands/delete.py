@@ -6,17 +6,19 @@ The address is free only when the link is gone: a lease given back early could b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, NetConf, Request
 from cni_plugin.model.names import host_link
-from cni_plugin.model.objects import POD, AnyLink, Element, Obj, RuleChain, Veth
+from cni_plugin.model.objects import POD, AnyLink, Element, Obj, RuleChain, Veth, key
 from cni_plugin.model.plan import removal
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import Record
+from ipam.errors import IpamError
+from ipam.lean_typing import NamedTuple
 from ipam.values import IpamConf, Owner
 
 
@@ -52,30 +54,76 @@ def clean_up(request: Request, ports: Ports, kernel: Kernel) -> None:
 def remove_attachment(
     conf: NetConf, attachment: Attachment, record: Record | None, ports: Ports, kernel: Kernel
 ) -> list[CNIError]:
-    """Kernel objects, lease, record; what failed. DEL and GC both end here."""
+    """Kernel objects, lease, record; what failed."""
+    return remove_attachments(conf, {attachment: record}, ports, kernel).failures
+
+
+class Removed(NamedTuple):
+    """The attachments that are gone, and what failed with the others."""
+
+    done: list[Attachment]
+    failures: list[CNIError]
+
+
+def remove_attachments(
+    conf: NetConf, doomed: Mapping[Attachment, Record | None], ports: Ports, kernel: Kernel
+) -> Removed:
+    """Takes attachments away, each with its record if there is one: what fails with one does not
+    keep the others. DEL, GC and the reconciler all end here."""
+    objects = _objects(conf, doomed, ports, kernel)
+    everything = tuple(dict.fromkeys(obj for owned in objects.values() for obj in owned))
+    steps = removal(everything, kernel.observe(everything))
+    outcome = kernel.apply(steps, stop=False)
+    left = {key(step.subject) for step in steps} - {key(step.subject) for step in outcome.done}
+    result = Removed([], list(outcome.failures))
+    for attachment, record in doomed.items():
+        if left and any(key(obj) in left for obj in objects[attachment]):
+            continue  # its address stays reserved
+        try:
+            _forget(conf, attachment, record, ports)
+        except CNIError as error:
+            result.failures.append(error)
+        except IpamError as error:
+            result.failures.append(CNIError(error.msg, error.details, code=error.code))
+        else:
+            result.done.append(attachment)
+    return result
+
+
+def _forget(conf: NetConf, attachment: Attachment, record: Record | None, ports: Ports) -> None:
+    """Lease and record, when nothing in the kernel is left."""
     ipam = _ipam_of(conf, record)
-    doomed = record.owned if record else _without_record(conf, attachment, kernel)
-    if record is None and ipam and ipam.in_process:
-        doomed += _taken_over(conf, attachment, ipam, ports, kernel)
-    steps = removal(doomed, kernel.observe(doomed))
-    failures = list(kernel.apply(steps, stop=False).failures)
-    if failures:
-        return failures
     if ipam and ipam.in_process:
         hint = tuple(map(ip_address, record.addresses)) if record else ()
         ports.leases.release(ipam, conf.name, Owner(*attachment), hint)
     ports.records.remove(conf.name, attachment)
-    return []
 
 
-def _without_record(conf: NetConf, attachment: Attachment, kernel: Kernel) -> tuple[Obj, ...]:
+def _objects(
+    conf: NetConf, doomed: Mapping[Attachment, Record | None], ports: Ports, kernel: Kernel
+) -> dict[Attachment, tuple[Obj, ...]]:
+    """What goes with each attachment: its record knows, or it is found."""
+    lost = [attachment for attachment, record in doomed.items() if record is None]
+    names = {attachment: host_link(conf.name, *attachment) for attachment in lost}
+    elements = kernel.owned_elements(*names.values()) if lost else ()
+    found: dict[Attachment, tuple[Obj, ...]] = {}
+    for attachment, record in doomed.items():
+        if record is not None:
+            found[attachment] = record.owned
+            continue
+        name = names[attachment]
+        found[attachment] = _without_record(name, [e for e in elements if e.owner == name])
+        if conf.ipam and conf.ipam.in_process:
+            found[attachment] += _taken_over(conf, attachment, conf.ipam, ports, kernel)
+    return found
+
+
+def _without_record(link: str, elements: Sequence[Element]) -> tuple[Obj, ...]:
     """The link's name follows from the attachment, and its elements bear that name; those that
     masquerade lead to their network's chain."""
-    name = host_link(conf.name, *attachment)
-    elements = kernel.owned_elements(name)
-    leads = ((obj.family, obj.goto) for obj in elements if isinstance(obj, Element) and obj.goto)
-    chains = (RuleChain(family, chain, None, ()) for family, chain in dict.fromkeys(leads))
-    return (Veth(name), *elements, *chains)
+    leads = dict.fromkeys((element.family, element.goto) for element in elements if element.goto)
+    chains = (RuleChain(family, chain, None, ()) for family, chain in leads)
+    return (Veth(link), *elements, *chains)
 
 
 def _taken_over(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, Request
-from cni_plugin.commands.delete import raise_all, remove_attachment
+from cni_plugin.commands.delete import raise_all, remove_attachments
 from cni_plugin.ports import Kernel, Ports
+from cni_plugin.record import Record
 from ipam.errors import IpamError
 
 ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
@@ -20,42 +23,37 @@ def collect(request: Request, ports: Ports) -> None:
         return
     failures: list[CNIError] = []
     with ports.kernel(None) as kernel:
-        for attachment in _stale(request, ports, kernel):
-            failures += _remove(request, attachment, ports, kernel)
-    failures += _release_rest(request, ports)
+        stale = _stale(request, ports, kernel)
+        removed = remove_attachments(request.conf, stale, ports, kernel)
+    failures += removed.failures
+    failures += _release_rest(request, ports, stale.keys() - removed.done)
     failures += _delegate_gc(request, ports)
     raise_all(failures)
 
 
-def _stale(request: Request, ports: Ports, kernel: Kernel) -> tuple[Attachment, ...]:
-    """By record and by the mark on links; the order is the records' first."""
+def _stale(request: Request, ports: Ports, kernel: Kernel) -> dict[Attachment, Record | None]:
+    """By record and by the mark on links, those without a record last."""
     network, valid = request.conf.name, set(request.valid_attachments or ())
-    known = [record.attachment for record in ports.records.of_network(network)]
+    known: dict[Attachment, Record | None] = {
+        record.attachment: record for record in ports.records.of_network(network)
+    }
     for alias in kernel.links().values():
         words = alias.split(" ")
         if len(words) == ALIAS_WORDS and words[1] == network:
-            known.append(Attachment(words[2], words[3]))
-    return tuple(item for item in dict.fromkeys(known) if item not in valid)
+            known.setdefault(Attachment(words[2], words[3]), None)
+    return {item: record for item, record in known.items() if item not in valid}
 
 
-def _remove(
-    request: Request, attachment: Attachment, ports: Ports, kernel: Kernel
+def _release_rest(
+    request: Request, ports: Ports, still_there: Collection[Attachment]
 ) -> list[CNIError]:
-    record = ports.records.load(request.conf.name, attachment)
-    try:
-        return remove_attachment(request.conf, attachment, record, ports, kernel)
-    except CNIError as error:
-        return [error]
-    except IpamError as error:
-        return [_translated(error)]
-
-
-def _release_rest(request: Request, ports: Ports) -> list[CNIError]:
-    """Reservations that no record or link speaks for."""
+    """Reservations that no record or link speaks for. still_there: what could not be taken away
+    keeps its address, or another pod would get it."""
     ipam = request.conf.ipam
     if ipam is None or not ipam.in_process:
         return []
-    valid = {(item.container_id, item.ifname) for item in request.valid_attachments or ()}
+    kept = (*(request.valid_attachments or ()), *still_there)
+    valid = {(item.container_id, item.ifname) for item in kept}
     try:
         ports.leases.retain(ipam, request.conf.name, valid)
     except IpamError as error:

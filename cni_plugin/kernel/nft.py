@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from cni_plugin.filter.tables import FAMILY_SETS, SETS, TABLE, VERDICT_MAPS
@@ -231,15 +231,15 @@ def observe_element(socket: Socket | None, element: Element) -> Element | None:
     return found[0] if found else None
 
 
-def observe_owned(socket: Socket | None, owner: str) -> list[Element]:
-    """Every element that belongs to a host link, found by reading all sets: for when the
-    attachment's record is lost."""
+def observe_owned(socket: Socket | None, owners: Collection[str]) -> list[Element]:
+    """Every element that belongs to one of the host links, found by reading all sets: for when
+    the attachments' records are lost."""
     return [
         element
         for family, sets in FAMILY_SETS.items()
         for name in sets
         for element in observe_set(socket, family, name)
-        if element.owner == owner
+        if element.owner in owners
     ]
 
 

@@ -16,7 +16,7 @@ from cni_plugin.kernel.forward import may_drop
 from cni_plugin.kernel.observe import observe, uplink_mtu
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.names import mac_address
-from cni_plugin.model.objects import HOST, POD, Key, Obj
+from cni_plugin.model.objects import HOST, POD, Element, Key, Obj
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns
 from ipam.values import IPAddress
@@ -92,8 +92,8 @@ class NodeKernel:
     def apply(self, steps: Sequence[Step], *, stop: bool) -> execute.Outcome:
         return execute.apply(self._places, steps, stop=stop)
 
-    def owned_elements(self, host_link: str) -> tuple[Obj, ...]:
-        return tuple(nft.observe_owned(self._places.filter_if_any, host_link))
+    def owned_elements(self, *host_links: str) -> tuple[Element, ...]:
+        return tuple(nft.observe_owned(self._places.filter_if_any, host_links))
 
     def ports(self, bridge: str) -> tuple[str, ...]:
         return execute.bridge_ports(self._places, bridge)

@@ -54,7 +54,7 @@ AF_BRIDGE = 7
 FAMILY = {4: 2, 6: 10}  # AF_INET, AF_INET6
 IFF_UP, IFF_PROMISC, IFF_LOWER_UP = 0x1, 0x100, 0x10000
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
-IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD, IFLA_LINK_NETNSID = 20, 26, 28, 37
+IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_LINK_NETNSID = 20, 26, 27, 28, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_VLAN_FILTERING = 7
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33  # MODE is hairpin
@@ -181,6 +181,17 @@ def port_vlan(index: int, vid: int, line: str, *, remove: bool = False) -> Messa
 def delete_link(name: str, line: str) -> Message:
     """Deletes a link by name, and with it all that hangs on it."""
     return _new(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name), line)
+
+
+def join_group(name: str, group: int, line: str) -> Message:
+    """Puts a link into a group (a number that stands for nothing but itself)."""
+    body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + u32(IFLA_GROUP, group)
+    return _new(RTM_NEWLINK, 0, body, line)
+
+
+def delete_group(group: int, line: str) -> Message:
+    """Deletes every link of a group at once; ENODEV when it has none."""
+    return _new(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group), line)
 
 
 def get_link(name: str) -> Message:
