@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from cni_plugin.cni.conf_load import read_conf
 from cni_plugin.cni.values import Dns, NetConf, Reply, Request, Result
-from cni_plugin.disk import ConfigCache, DiskRecords
+from cni_plugin.config_cache import ConfigCache
+from cni_plugin.disk import DiskRecords
 from cni_plugin.handle import handle
 from cni_plugin.kernel.port import node_kernel, pod_netns
 from cni_plugin.ports import Ports
@@ -28,7 +29,7 @@ def serve(environ: Mapping[str, str], stdin: bytes) -> Reply:
 def node_ports(warn: Warn) -> Ports:
     """The real ports of this node."""
     return Ports(
-        leases=DiskLeases(_address_in_use, warn=warn),
+        leases=node_leases(warn),
         delegate=_delegate,
         records=DiskRecords(),
         netns=pod_netns,
@@ -36,6 +37,11 @@ def node_ports(warn: Warn) -> Ports:
         resolv_conf=_resolv_conf,
         warn=warn,
     )
+
+
+def node_leases(warn: Warn) -> DiskLeases:
+    """The address store of this node."""
+    return DiskLeases(_address_in_use, warn=warn)
 
 
 def read_cached_conf(document: dict[str, Any], warn: Warn, *, lenient: bool) -> NetConf:

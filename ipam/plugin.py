@@ -1,6 +1,6 @@
 """podwire-ipam: the store as a CNI IPAM executable, a drop-in for host-local under any plugin.
 
-The only module of ipam that knows CNI, through `cni_plugin.cni`.
+With plugin_conf the only module of ipam that knows CNI, through `cni_plugin.cni`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from cni_plugin.cni.conf_ipam import OWN_TYPE, OWN_TYPES, lenient_ipam, review_ipam
+from cni_plugin.cni.conf_cache import cache_name, dump_conf, fingerprint
+from cni_plugin.cni.conf_cache import load_conf as load_cached
 from cni_plugin.cni.conf_runtime import apply_args, review_runtime
 from cni_plugin.cni.errors import Damaged, InvalidNetworkConfig, IoFailure, NotAvailable
-from cni_plugin.cni.problems import Problem, forgive, raise_problems
 from cni_plugin.cni.skel import serve
 from cni_plugin.cni.values import Dns, IPConfig, NetConf, Reply, Request, Result
-from cni_plugin.cni.versions import at_least, config_version
+from cni_plugin.config_cache import ConfigCache
 from ipam.disk import DiskLeases
 from ipam.evidence import has_host_route
+from ipam.lean_typing import Protocol
 from ipam.ranges import find_range
 from ipam.store import Store
 from ipam.values import IpamConf, Owner
@@ -29,7 +30,7 @@ Warn = Callable[[str], None]
 def main() -> int:
     """The console script: one call of the plugin on environment, stdin and stdout."""
     stdin = sys.stdin.buffer.read() if os.environ.get("CNI_COMMAND") else b""
-    reply = run(os.environ, stdin)
+    reply = run(os.environ, stdin, cache=ConfigCache())
     sys.stderr.buffer.write(reply.stderr)
     sys.stderr.flush()
     sys.stdout.buffer.write(reply.stdout)
@@ -37,7 +38,20 @@ def main() -> int:
     return reply.status
 
 
-def run(environ: Mapping[str, str], stdin: bytes, warn: Warn | None = None) -> Reply:
+class Cache(Protocol):
+    """Keeps validated configs between calls; `cni_plugin.config_cache` does."""
+
+    def read(self, name: str) -> bytes | None: ...
+
+    def write(self, name: str, data: bytes) -> None: ...
+
+
+def run(
+    environ: Mapping[str, str],
+    stdin: bytes,
+    warn: Warn | None = None,
+    cache: Cache | None = None,
+) -> Reply:
     """The reply to one call, with the store of this node. warn: log lines; default stderr."""
     log = warn or _stderr
     store: Store = DiskLeases(lambda _network, address: has_host_route(address), warn=log)
@@ -48,33 +62,38 @@ def run(environ: Mapping[str, str], stdin: bytes, warn: Warn | None = None) -> R
         "STATUS": lambda request: status(store, request),
         "GC": lambda request: collect(store, request, log),
     }
-    return serve(environ, stdin, load_conf, verbs, about=ABOUT, warn=log)
+
+    def load(document: dict[str, object], warn: Warn, *, lenient: bool) -> NetConf:
+        return load_conf(document, warn, lenient=lenient, cache=cache)
+
+    return serve(environ, stdin, load, verbs, about=ABOUT, warn=log)
 
 
-def load_conf(document: dict[str, object], warn: Warn, *, lenient: bool) -> NetConf:
-    """The part of the calling plugin's config that concerns IPAM.
+def load_conf(
+    document: dict[str, object], warn: Warn, *, lenient: bool, cache: Cache | None = None
+) -> NetConf:
+    """The part of the calling plugin's config that concerns IPAM; the rest is the caller's.
 
-    lenient (DEL, GC): problems become warnings; dataDir is what matters. The other keys and
-    capabilities are the caller's and not looked at.
+    One that has been validated before comes from the cache: pydantic costs a cold start ten
+    times what the store does. lenient (DEL, GC): problems become warnings; dataDir is what
+    matters.
     """
-    named = _with_own_type(document)
-    review, asked = review_ipam(named), review_runtime(document)
-    for line in review.warnings:
-        warn(line)
-    version = config_version(document)
-    problems = [*review.problems, *(p for p in asked.problems if ".ips" in p.path)]
-    ipam = review.conf
-    if ipam is None and not problems:
-        problems.append(Problem("ipam", None, "an object with subnet or ranges", missing=True))
-    if ipam is not None:
-        problems += _version_problems(ipam, version)
-    if lenient:
-        forgive(problems, warn)
-        ipam = ipam or lenient_ipam(named) or IpamConf(OWN_TYPE)
+    asked = review_runtime(document)
+    problems = [problem for problem in asked.problems if ".ips" in problem.path]
+    key = b"podwire-ipam " + fingerprint(document)
+    kept = cache.read(cache_name(key)) if cache and not problems else None
+    cached = load_cached(kept, key) if kept is not None else None
+    if cached is not None:
+        conf, warnings = cached
     else:
-        raise_problems(problems)
-    name, kind = str(document.get("name", "")), str(document.get("type", ""))
-    return NetConf(version, name, kind, ipam=ipam, runtime=asked.runtime)
+        from ipam.plugin_conf import review
+
+        conf, warnings, complete = review(document, problems, warn, lenient=lenient)
+        if cache and complete:
+            cache.write(cache_name(key), dump_conf(conf, warnings, key))
+    for line in warnings:
+        warn(line)
+    return conf._replace(runtime=asked.runtime)
 
 
 def add(store: Store, request: Request) -> Result:
@@ -159,22 +178,6 @@ def parse_resolv_conf(text: str) -> Dns:
         search=tuple(found["search"]),
         options=tuple(found["options"]),
     )
-
-
-def _with_own_type(document: dict[str, object]) -> dict[str, object]:
-    """Installed under another name, that name is the type; it is still ours to serve."""
-    section = document.get("ipam")
-    if not isinstance(section, dict) or section.get("type") in OWN_TYPES:
-        return document
-    return {**document, "ipam": {**section, "type": OWN_TYPE}}
-
-
-def _version_problems(ipam: IpamConf, version: str) -> list[Problem]:
-    families = [ranges[0].subnet.version for ranges in ipam.range_sets]
-    if at_least(version, "0.3.0") or len(families) == len(set(families)):
-        return []
-    accepted = f"one range set of each family: a result in {version} holds one address of each"
-    return [Problem("ipam.ranges", f"{len(families)} range sets", accepted)]
 
 
 def _ipam(conf: NetConf) -> IpamConf:
