@@ -110,17 +110,19 @@ def side(case: Case, which: str, driver: Path, executable: Path, *, peer: bool) 
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podwire-bench-")))
         node = stack.enter_context(open_node(which, REFERENCE))
-        made = Side(node, driver, work, executable, case.config(of_peer=peer))
+        config = case.config(of_peer=peer)
+        made = Side(node, driver, work, executable, config, wires=not case.alone)
         stack.callback(made.close)
+        made.hold(case.held)
         yield made
 
 
 def run_case(case: Case, driver: Path) -> list[Row]:
     """All figures of one case by the direct path (cold Python, no agent)."""
     noise = bool(os.environ.get("BENCH_NOISE"))
-    reference = REFERENCE / case.peer["type"]
+    reference = REFERENCE / case.reference
     folder = Path(os.environ.get("BENCH_OURS") or Path(sys.executable).parent)
-    executable = reference if noise else folder / "podwire"
+    executable = reference if noise else folder / case.executable
     with (
         side(case, "ours", driver, executable, peer=noise) as ours,
         side(case, "peer", driver, reference, peer=True) as peer,

@@ -13,12 +13,25 @@ DEFAULT_ROUTE = {4: "0.0.0.0/0", 6: "::/0"}
 @dataclass(frozen=True)
 class Case:
     """families: addresses that each ADD must answer with. peer: the reference's config, which
-    becomes podwire's by a new type and what `ours` adds."""
+    becomes podwire's by a new type and what `ours` adds. alone: the IPAM executables by themselves,
+    as a plugin would execute them; held: reservations that are there before."""
 
     name: str
     families: tuple[int, ...]
     peer: Json
     ours: Json
+    alone: bool = False
+    held: int = 0
+
+    @property
+    def reference(self) -> str:
+        """The reference's executable."""
+        return str(self.peer["ipam"]["type"] if self.alone else self.peer["type"])
+
+    @property
+    def executable(self) -> str:
+        """Ours."""
+        return "podwire-ipam" if self.alone else "podwire"
 
     def config(self, *, of_peer: bool) -> Json:
         """A runtime's stdin for ADD."""
@@ -44,6 +57,18 @@ def _ptp(name: str, *families: int) -> Case:
     return Case(name, families, peer, {"type": "podwire", "mode": "ptp"})
 
 
+def _ipam(name: str, held: int) -> Case:
+    peer = {"type": "bridge", "ipam": _host_local((4,))}
+    return Case(name, (4,), peer, {}, alone=True, held=held)
+
+
 CASES = {
-    case.name: case for case in (_bridge("bridge", 4), _ptp("ptp", 4), _bridge("bridge-dual", 4, 6))
+    case.name: case
+    for case in (
+        _bridge("bridge", 4),
+        _ptp("ptp", 4),
+        _bridge("bridge-dual", 4, 6),
+        _ipam("ipam-empty", 0),
+        _ipam("ipam-4000", 4000),
+    )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Sequence
@@ -30,16 +31,38 @@ class Side:
     """Runs ADD and DEL of one plugin on a node of its own and verifies each answer."""
 
     def __init__(
-        self, node: Node, driver: Path, work: Path, executable: Path, config: dict[str, Any]
+        self,
+        node: Node,
+        driver: Path,
+        work: Path,
+        executable: Path,
+        config: dict[str, Any],
+        *,
+        wires: bool = True,
     ) -> None:
+        """wires: ADD makes an interface, as all but an IPAM executable do."""
         self.node = node
         self.label = f"{executable.name} ({config['name']})"
         self._executable = executable
         self._config = config
         self._work = work
+        self._wires = wires
+        self._held: set[str] = set()
         self._kept: set[str] | None = None
         environment = {"PATH": PLUGIN_PATH, "CNI_PATH": f"{executable.parent}:{node.cni_bin}"}
         self._driver = node.spawn(driver, stdin=-1, stdout=-1, env={**os.environ, **environment})
+
+    def hold(self, number: int) -> None:
+        """So many reservations of pods that are somewhere else, as host-local writes them."""
+        folder = self.node.path(LEASE_FOLDER) / "networks" / self._config["name"]
+        folder.mkdir(parents=True)
+        first = ipaddress.ip_network(self._config["ipam"]["ranges"][0][0]["subnet"])[2]
+        names = [str(first + position) for position in range(number)]
+        for position, name in enumerate(names):
+            (folder / name).write_bytes(f"held{position}\r\neth0".encode())
+        if names:
+            (folder / "last_reserved_ip.0").write_text(names[-1])
+        self._held = set(names)
 
     def close(self) -> None:
         """End the driver."""
@@ -60,7 +83,7 @@ class Side:
             self._work.joinpath(f"{pod.name}.conf").write_text(json.dumps(conf))
         # One look at one pod: entering all of them would cost more than the measurement.
         wanted = sorted(address["address"] for address in result["ips"])
-        found = sorted(pods[-1].addresses("eth0"))
+        found = sorted(pods[-1].addresses("eth0")) if self._wires else wanted
         if found != wanted:
             raise WrongAnswer(f"{self.label} ADD: result {wanted}, in the pod {found}")
         return batch
@@ -72,7 +95,7 @@ class Side:
         leases = [
             path.name
             for path in self.node.path(LEASE_FOLDER).rglob("*")
-            if path.is_file() and path.name[0].isdigit()
+            if path.is_file() and path.name[0].isdigit() and path.name not in self._held
         ]
         links = self.node.links()
         # What the first DEL leaves is the network's own (the bridge); after it nothing may come.
