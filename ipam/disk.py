@@ -59,6 +59,7 @@ class DiskLeases:
         self._evidence = evidence
         self._node = Node(lambda _address: False, boot_id, clock_s, warn)
         self._lock_timeout_s = lock_timeout_s
+        self._held: set[str] = set()  # folders that `exclusively` keeps locked
 
     def reserve(
         self, conf: IpamConf, network: str, owner: Owner, requested: Sequence[IPInterface]
@@ -70,7 +71,7 @@ class DiskLeases:
             if address is not None:
                 require_usable(of, address)
         path = folder_path(conf.data_dir, network)
-        with _Locked(path, self._lock_timeout_s, create=True) as folder:
+        with self._locked(path, create=True) as folder:
             node = self._node_of(network)
             settle(folder, node)
             return Reservation(node, folder, conf, owner).make(pools, wanted)
@@ -126,7 +127,9 @@ class DiskLeases:
         locked = self._existing(conf, network)
         if locked is not None:
             with locked as folder:
-                if not is_past(folder, self._node):
+                if is_past(folder, self._node):
+                    names = {n for n, who in folder.owners().items() if who and who.by_hand}
+                else:
                     names, log = folder.taken(), folder.read(RELEASED) or b""
         cool = cooling(parse_released(log), self._node.clock_s(), conf.cooldown_s)
         return tuple(usage(of, names, cool) for of in pools)
@@ -158,6 +161,12 @@ class DiskLeases:
             self._note_released(folder, freed)
             return _addresses(freed)
 
+    def exclusively(self, conf: IpamConf, network: str) -> Exclusive:
+        """`with` it, all that this store does with the network is one locked section: to look
+        again and act on what was seen. Keep it short. True inside, False when there is no folder.
+        For a store of its own: one that threads share would let them all in."""
+        return Exclusive(self._existing(conf, network), self._held)
+
     def _node_of(self, network: str) -> Node:
         """The surroundings as one network sees them: two that never meet may share ranges."""
         return self._node._replace(evidence=lambda address: self._evidence(network, address))
@@ -170,7 +179,11 @@ class DiskLeases:
             return None
         except OSError as error:
             raise _failure(error, path) from error
-        return _Locked(path, self._lock_timeout_s)
+        return self._locked(path)
+
+    def _locked(self, path: str, *, create: bool = False) -> _Locked:
+        made = _Locked if path not in self._held else _Inside
+        return made(path, self._lock_timeout_s, create=create)
 
     def _note_released(self, folder: Folder, names: Sequence[str]) -> None:
         """Remember when addresses were released. The release itself is done and stays good on a
@@ -216,6 +229,37 @@ class _Locked:
         return acquire(lock, self._timeout_s)
 
 
+class _Inside(_Locked):
+    """A section within one that holds the lock already: only translates what goes wrong."""
+
+    def __enter__(self) -> Folder:
+        return Folder(self._path)
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise _failure(error, self._path) from error
+
+
+class Exclusive:
+    """See `DiskLeases.exclusively`."""
+
+    def __init__(self, locked: _Locked | None, held: set[str]) -> None:
+        self._locked = locked
+        self._held = held
+        self._path = ""
+
+    def __enter__(self) -> bool:
+        if self._locked is not None:
+            self._path = self._locked.__enter__().path
+            self._held.add(self._path)
+        return self._locked is not None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._held.discard(self._path)
+        if self._locked is not None:
+            self._locked.__exit__(kind, error, trace)
+
+
 def folder_path(data_dir: str, network: str) -> str:
     """`<data_dir>/<network>`. Raises InvalidConf for anything that could lead elsewhere."""
     absolute = data_dir.startswith("/") and not data_dir.startswith("//")
@@ -252,7 +296,10 @@ def _addresses(names: Iterable[str]) -> tuple[IPAddress, ...]:
 
 
 def _is_valid(who: Owner, valid: Collection[tuple[str, str]]) -> bool:
-    """Owners in host-local's old format have no ifname: any interface keeps them."""
+    """Owners in host-local's old format have no ifname: any interface keeps them. What a person
+    reserved is that person's to release."""
+    if who.by_hand:
+        return True
     if who.ifname:
         return who[:2] in valid
     return any(container_id == who.container_id for container_id, _ifname in valid)

@@ -7,6 +7,9 @@ their pods by hours, so they would withhold free addresses. Nothing here writes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+
 from ipam.values import IPAddress
 
 IPV4_TABLES = "/proc/net/fib_trie"
@@ -46,3 +49,33 @@ def in_ipv6_route(table: str, address: IPAddress) -> bool:
     """
     wanted = [f"{int(address):032x}", "80"]
     return any(line.split()[:2] == wanted for line in table.splitlines())
+
+
+def host_routes() -> frozenset[str]:
+    """Every address that the host has or has a route of its own to, from one reading of the
+    tables. Raises OSError; a kernel without IPv6 has no table of it."""
+    with open(IPV4_TABLES, encoding="ascii") as file:
+        found = set(_fib_trie_hosts(file.read()))
+    try:
+        with open(IPV6_TABLE, encoding="ascii") as file:
+            found |= set(_ipv6_hosts(file.read()))
+    except FileNotFoundError:
+        pass
+    return frozenset(found)
+
+
+def _fib_trie_hosts(table: str) -> Iterator[str]:
+    leaf = ""
+    for line in table.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            leaf = words[1]
+        elif words[:1] == ["/32"]:
+            yield leaf
+
+
+def _ipv6_hosts(table: str) -> Iterator[str]:
+    for line in table.splitlines():
+        destination, length = line.split()[:2]
+        if length == "80":
+            yield str(IPv6Address(int(destination, 16)))

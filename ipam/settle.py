@@ -98,8 +98,13 @@ def compact_sticky(folder: Folder) -> None:
 
 
 def _purge(folder: Folder, node: Node) -> None:
-    """Drop every reservation of the other boot. Rotation and stickiness stay."""
-    names = [name for name in folder.inodes() if address_of(name) is not None]
+    """Drop every reservation of the other boot. Rotation, stickiness and what a person reserved
+    stay."""
+    names = [
+        name
+        for name, who in folder.owners().items()
+        if address_of(name) is not None and (who is None or not who.by_hand)
+    ]
     for name in names:
         folder.unlink(name)
     for name in (*folder.stale_index(), RELEASED, TEMP):

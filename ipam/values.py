@@ -62,12 +62,20 @@ class IpamConf(NamedTuple):
         return self.type in ("podwire-ipam", "host-local")
 
 
+HAND_PREFIX, HAND_IFNAME = "reserved-", "reserved"
+
+
 class Owner(NamedTuple):
     """Who holds a lease. The key is (container_id, ifname); pod is for `sticky` and display."""
 
     container_id: str
     ifname: str
     pod: str = ""  # "namespace/name"
+
+    @property
+    def by_hand(self) -> bool:
+        """Reserved by a person (`podwire ipam reserve`): no GC and no reboot frees it."""
+        return self.ifname == HAND_IFNAME and self.container_id.startswith(HAND_PREFIX)
 
 
 class Lease(NamedTuple):
