@@ -32,8 +32,11 @@ from ipam.lean_typing import Any
 
 DEFAULT_VLAN = 1
 MANY = 16  # elements asked for one by one, at 0.4 ms each; a reading of a whole set costs 1 to 10
-# Destinations of no one (RFC 5737, RFC 3849): asking for the route to them finds the default.
-PROBE = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
+# Destinations of no one (RFC 5737, RFC 3849): asking for the route to them finds the default. The
+# second is for a node that has the first one as its own after all.
+PROBES = tuple(
+    map(ip_address, ("192.0.2.1", "198.51.100.1", "2001:db8::1", "2001:db8:ffff::1")),
+)
 
 
 def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
@@ -220,7 +223,7 @@ _READERS: dict[type, Callable[[Places, Any], Obj | None]] = {
 
 def uplink_mtu(socket: Socket) -> int | None:
     """The MTU (bytes) of the link with the default route, IPv4 first; None without one."""
-    for probe in PROBE.values():
+    for probe in PROBES:
         try:
             received = socket.get(rtnl.lookup_route(probe))
         except KernelError:  # ENETUNREACH: no default route in this family

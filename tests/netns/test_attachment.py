@@ -49,14 +49,15 @@ def test_without_mtu_a_bridge_that_is_there_decides(node: Node) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_without_mtu_the_uplink_decides(node: Node, mode: str) -> None:
+@pytest.mark.parametrize("network", ["203.0.113", "192.0.2"])  # the second is what is asked for
+def test_without_mtu_the_uplink_decides(node: Node, mode: str, network: str) -> None:
     node.configure("link add uplink mtu 1450 type veth peer name far")
     node.configure("link set uplink up")
     node.configure("link set far up")
-    node.configure("addr add 198.51.100.1/24 dev uplink")
-    node.configure("route add default via 198.51.100.2")
-    network, pod = Runtime(node, conf(mode)), node.pod()
-    network.add(pod)
+    node.configure(f"addr add {network}.1/24 dev uplink")
+    node.configure(f"route add default via {network}.2")
+    pod = node.pod()
+    Runtime(node, conf(mode)).add(pod)
     assert _mtu(pod, "eth0") == 1450
 
 
