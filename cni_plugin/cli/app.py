@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Command] = {
     "validate": Command("cni_plugin.cli.validate", "check config lists, every problem at once"),
     "plan": Command("cni_plugin.cli.plan", "show what ADD would do, touching nothing"),
     "schema": Command("cni_plugin.cli.schema", "print the JSON Schema of the configuration"),
+    "ipam": Command("cni_plugin.cli.ipam", "addresses: list, count, check, repair, free, reserve"),
     "completion": Command("cni_plugin.cli.completion", "print a completion script for a shell"),
 }
 

@@ -29,18 +29,21 @@ def words() -> dict[str, list[str]]:
     """The options, and the choices of positional arguments, of every command."""
     from cni_plugin.cli.app import COMMANDS, command_parser
 
-    found: dict[str, list[str]] = {}
-    for name in COMMANDS:
-        actions = command_parser(name)._actions  # noqa: SLF001 - argparse lists them nowhere else
-        options = [option for action in actions for option in action.option_strings]
-        choices = [
-            str(choice)
-            for action in actions
-            if not action.option_strings
-            for choice in action.choices or ()
-        ]
-        found[name] = [*choices, *options]
-    return found
+    return {name: _words_of(command_parser(name)) for name in COMMANDS}
+
+
+def _words_of(parser: ArgumentParser) -> list[str]:
+    """Choices first, then options; a command's own subcommands bring theirs."""
+    actions = parser._actions  # noqa: SLF001 - argparse lists them nowhere else
+    options = [option for action in actions for option in action.option_strings]
+    choices: list[str] = []
+    for action in actions:
+        if action.option_strings or not action.choices:
+            continue
+        choices += map(str, action.choices)
+        if isinstance(action.choices, dict):  # subcommands, by name
+            options += [word for child in action.choices.values() for word in _words_of(child)]
+    return list(dict.fromkeys([*choices, *options]))
 
 
 def script(shell: str, by_command: Mapping[str, list[str]]) -> str:

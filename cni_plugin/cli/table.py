@@ -1,0 +1,40 @@
+"""Tables for people: columns as wide as their cells, the head in bold on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from cni_plugin.cli.output import paint, printable
+
+GAP = "  "
+Painter = Callable[[str, str], str]  # (column's head, padded cell) -> cell as printed
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[str] = (),
+    painter: Painter | None = None,
+) -> str:
+    """The lines of a table. right: heads of columns of numbers. An empty cell is a dash."""
+    cells = [[printable(cell) or "-" for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    sides = [str.rjust if name in set(right) else str.ljust for name in head]
+    lines = [_line(head, widths, sides, lambda _name, cell: paint(cell, "bold", sys.stdout), head)]
+    show = painter or (lambda _name, cell: cell)
+    lines += [_line(row, widths, sides, show, head) for row in cells]
+    return "\n".join(lines)
+
+
+def _line(
+    cells: Sequence[str],
+    widths: Sequence[int],
+    sides: Sequence[Callable[[str, int], str]],
+    show: Painter,
+    head: Sequence[str],
+) -> str:
+    padded = [side(cell, width) for cell, width, side in zip(cells, widths, sides, strict=True)]
+    padded[-1] = padded[-1].rstrip()
+    return GAP.join(show(name, cell) for name, cell in zip(head, padded, strict=True))
