@@ -33,6 +33,8 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: len, type, flags, seq, pid
 ATTR = struct.Struct("=HH")  # struct nlattr: len, type
 RECEIVE_BYTES = 1 << 18  # larger than any dump chunk the kernel makes (32 KiB), one read each
+# A part was lost; the rest of a dump before, which nobody read to its end, is still under way.
+DUMP_AGAIN = (errno.ENOBUFS, errno.EBUSY)
 ANSWER_TIMEOUT_S = 10  # netlink answers from the caller's own context; longer means it never will
 
 Attrs = dict[int, bytes]
@@ -229,9 +231,15 @@ class Socket:
                 raise failure
 
     def dump(self, message: Message) -> list[Received]:
-        """Every object of a dump request. A dump that a change interrupted is taken again."""
+        """Every object of a dump request. A dump that a change interrupted, or of which a part was
+        lost, is taken again (netlink(7), ENOBUFS)."""
         for _ in range(5):
-            found = self._dump_once(message)
+            try:
+                found = self._dump_once(message)
+            except KernelError as error:
+                if error.errno not in DUMP_AGAIN:
+                    raise
+                continue
             if found is not None:
                 return found
         raise KernelError(errno.EINTR, message.line, "the dump was interrupted five times")

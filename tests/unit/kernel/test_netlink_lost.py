@@ -4,12 +4,21 @@ the caller knows what to undo."""
 from __future__ import annotations
 
 import errno
+import struct
 from typing import Any
 
 import pytest
 
-from cni_plugin.kernel.netlink import HEADER, NLMSG_ERROR, KernelError, Message, Socket
+from cni_plugin.kernel.netlink import (
+    HEADER,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    KernelError,
+    Message,
+    Socket,
+)
 
+BUSY = struct.pack("=i", -errno.EBUSY) + bytes(16)
 MESSAGES = [Message(16, 0, b"", "ip link add a"), Message(16, 0, b"", "ip link add b")]
 
 
@@ -70,3 +79,20 @@ def test_a_request_without_an_answer_is_refused_with_its_line(number: int) -> No
     with pytest.raises(KernelError) as refusal:
         _socket(wire).get(MESSAGES[0])
     assert (refusal.value.errno, refusal.value.operation) == (number, "ip link add a")
+
+
+def _dumped(sequence: int, kind: int) -> Any:
+    return lambda: HEADER.pack(20, kind, 0, sequence, 0) + bytes(4)
+
+
+def test_a_dump_of_which_a_part_was_lost_is_taken_again() -> None:
+    """The second request finds the first dump under way, reads the rest of it and is refused."""
+    rest, refused = _dumped(1, 16), lambda: HEADER.pack(36, NLMSG_ERROR, 0, 2, 0) + BUSY
+    wire = _Wire(_failing(errno.ENOBUFS), rest, refused, _dumped(3, 16), _dumped(3, NLMSG_DONE))
+    assert [one.type for one in _socket(wire).dump(MESSAGES[0])] == [16]
+
+
+def test_a_dump_that_is_lost_every_time_is_refused() -> None:
+    wire = _Wire(*[_failing(errno.ENOBUFS)] * 5)
+    with pytest.raises(KernelError):
+        _socket(wire).dump(MESSAGES[0])
