@@ -61,16 +61,17 @@ class Walk:
         script.chmod(0o755)
         return self.stage.call(self.verb, self.pod, path=f"{WORK}/bin")
 
-    def points(self, names: tuple[str, ...]) -> dict[str, list[int]]:
-        """By name of system call: the numbers of those that change something, ascending."""
+    def points(self, names: tuple[str, ...], *, reply: bool) -> dict[str, list[int]]:
+        """By name of system call: the numbers of those that change something, ascending. reply:
+        the writing of the answer among them."""
         known = _known_calls(names)
         trace = self.stage.node.path(f"{WORK}/trace")
         trace.parent.mkdir(exist_ok=True)
         self.run("-o", f"{WORK}/trace", "-s", "256", "-e", f"trace={known}")
-        return changing_calls(trace.read_text(errors="replace"))
+        return changing_calls(trace.read_text(errors="replace"), reply=reply)
 
 
-def changing_calls(trace: str) -> dict[str, list[int]]:
+def changing_calls(trace: str, *, reply: bool = True) -> dict[str, list[int]]:
     """From strace's output, each thread counted by itself, as strace's injection does."""
     seen: Counter[tuple[str, str]] = Counter()
     found: dict[str, set[int]] = {}
@@ -80,7 +81,8 @@ def changing_calls(trace: str) -> dict[str, list[int]]:
             continue
         thread, name, arguments = made.groups()
         seen[thread, name] += 1
-        if _changes(name, arguments):
+        answers = name == "write" and arguments.startswith(("1,", "2,"))
+        if _changes(name, arguments) and (reply or not answers):
             found.setdefault(name, set()).add(seen[thread, name])
     return {name: sorted(numbers) for name, numbers in found.items()}
 
@@ -142,7 +144,8 @@ def _walks(lab: Lab, runs: int, verb: str, fault: str, names: tuple[str, ...]) -
             for each in ("ADD", "DEL"):  # the first of a node makes more than a later one
                 stage.must(each, pod, "undisturbed")
             walk = Walk(stage, verb, pod, delegate)
-            points = _learn(walk, names)
+            # An answer that cannot be written is no error that the plugin could tell.
+            points = _learn(walk, names, reply=fault == KILL)
             if runs > 0:
                 _sample(lab, walk, points, fault, runs)
             else:
@@ -159,7 +162,8 @@ def _sample(lab: Lab, walk: Walk, points: dict[str, list[int]], fault: str, runs
 
 def _all_points(walk: Walk, points: dict[str, list[int]], fault: str) -> None:
     for name, numbers in points.items():
-        for number in _and_beyond(numbers):
+        # The error walks name their points exactly: beyond them come calls that were left out.
+        for number in _and_beyond(numbers) if fault == KILL else numbers:
             walk, ended = _one_point(walk, name, number, fault)
             if ended and number > numbers[-1]:
                 break
@@ -186,12 +190,12 @@ def _one_point(walk: Walk, name: str, number: int, fault: str) -> tuple[Walk, bo
     return replace(walk, pod=pod), answer.ok
 
 
-def _learn(walk: Walk, names: tuple[str, ...]) -> dict[str, list[int]]:
+def _learn(walk: Walk, names: tuple[str, ...], *, reply: bool) -> dict[str, list[int]]:
     stage, pod = walk.stage, walk.pod
     if walk.verb == "DEL":
         stage.must("ADD", pod, "ADD before the trace")
-        return walk.points(names)
-    points = walk.points(names)
+        return walk.points(names, reply=reply)
+    points = walk.points(names, reply=reply)
     stage.must("DEL", pod, "DEL after the trace")
     return points
 

@@ -63,6 +63,12 @@ def test_calls_that_change_nothing_are_counted_and_left_out() -> None:
     }  # fmt: skip
 
 
+def test_the_answer_itself_can_be_left_out() -> None:
+    trace = '10 write(3, "x", 1) = 1\n10 write(1, "{}", 2) = 2\n10 write(3, "y", 1) = 1\n'
+    assert changing_calls(trace) == {"write": [1, 2, 3]}
+    assert changing_calls(trace, reply=False) == {"write": [1, 3]}
+
+
 # a node ------------------------------------------------------------------------------------------
 
 
