@@ -19,7 +19,7 @@ from cni_plugin.cni.errors import (
     InvalidEnvironment,
     InvalidNetworkConfig,
 )
-from cni_plugin.cni.names import ID_ACCEPTED, id_fault, shown
+from cni_plugin.cni.names import ID_ACCEPTED, id_fault, ifname_fault, shown
 from cni_plugin.cni.result import encode_result
 from cni_plugin.cni.result_parse import parse_prev_result
 from cni_plugin.cni.values import Attachment, Reply, Request, Result
@@ -182,7 +182,7 @@ def _valid_attachments(document: Document) -> tuple[Attachment, ...] | None:
 
     null counts as absent: Go writes a list that nobody filled as null, and a live address freed
     is worse than a dead one kept. For the same reason both keys' entries are joined.
-    Raises InvalidNetworkConfig when a list is no list of `{containerID, ifname}`.
+    Raises InvalidNetworkConfig when a list is no list of `{containerID, ifname}` as ADD takes them.
     """
     found: dict[Attachment, None] | None = None
     for key in _ATTACHMENT_KEYS:
@@ -204,11 +204,18 @@ def _valid_attachment(path: str, entry: object) -> Attachment:
     container_id, ifname = (
         (entry.get("containerID"), entry.get("ifname")) if isinstance(entry, dict) else (None, None)
     )
-    if isinstance(container_id, str) and isinstance(ifname, str) and container_id and ifname:
-        return Attachment(container_id, ifname)
-    raise InvalidNetworkConfig(
-        f"{path} is {shown(entry)}, accepted: an object with the strings containerID and ifname"
-    )
+    if not isinstance(container_id, str) or not isinstance(ifname, str):
+        raise InvalidNetworkConfig(
+            f"{path} is {shown(entry)}, accepted: an object with the strings containerID and ifname"
+        )
+    # No ADD can have had such a name: the list is garbage, and what it leaves out would go.
+    for key, text, accepted in (
+        ("containerID", container_id, id_fault(container_id)),
+        ("ifname", ifname, ifname_fault(ifname)),
+    ):
+        if accepted:
+            raise InvalidNetworkConfig(f"{path}.{key} is {shown(text)}, accepted: {accepted}")
+    return Attachment(container_id, ifname)
 
 
 def error_reply(error: Exception, version: str = LATEST) -> Reply:

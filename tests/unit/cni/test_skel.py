@@ -224,6 +224,29 @@ def test_a_broken_list_of_attachments_frees_nothing(key: str, value: Any) -> Non
     assert plugin.requests == []
 
 
+@pytest.mark.parametrize("key", [VALID, OLD])
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"containerID": "../a"}, '[1].containerID is "../a", accepted: 1 to 255'),
+        ({"containerID": "a" * 256}, "[1].containerID is"),
+        ({"containerID": "a\n"}, '[1].containerID is "a\\n"'),
+        ({"ifname": "a/b"}, '[1].ifname is "a/b", accepted: 1 to 15 bytes'),
+        ({"ifname": "eth0%d"}, '[1].ifname is "eth0%d"'),
+        ({"ifname": ""}, '[1].ifname is ""'),
+    ],
+    ids=["path", "too long", "newline", "slash", "percent", "empty"],
+)
+def test_an_attachment_that_add_would_refuse_frees_nothing(
+    key: str, wrong: dict[str, str], where: str
+) -> None:
+    plugin = Plugin()
+    error = error_of(plugin.call("GC", CONFIG | {key: [ENTRY, OTHER | wrong]}))
+    assert error["code"] == 7
+    assert error["msg"].startswith(key + where)
+    assert plugin.requests == []
+
+
 def test_known_errors_keep_code_message_and_details() -> None:
     error = error_of(Plugin(NotAvailable("pool full", "254 of 254")).call("STATUS"))
     assert error == {
