@@ -33,6 +33,9 @@ class Record(NamedTuple):
     owned: tuple[Obj, ...]
 
 
+_FIELDS = frozenset(Record._fields)
+
+
 def dump(record: Record) -> bytes:
     """One JSON document."""
     document = {
@@ -43,19 +46,19 @@ def dump(record: Record) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
-def load(data: bytes) -> Record | None:
-    """None when it is not a whole record: then the attachment is cleaned up without one."""
+def load(data: bytes, *, whole: bool = True) -> Record | None:
+    """None when it is not a whole record: then the attachment is cleaned up without one.
+
+    whole False: without the objects, for who only looks at thousands."""
     try:
         fields = json.loads(data)
-        return Record(
-            **{
-                **fields,
-                "attachment": Attachment(*fields["attachment"]),
-                "addresses": tuple(fields["addresses"]),
-                "owned": tuple(_load_object(entry) for entry in fields["owned"]),
-            }
-        )
-    except (ValueError, TypeError, KeyError, IndexError):
+        if fields.keys() != _FIELDS:
+            return None
+        fields["attachment"] = Attachment(*fields["attachment"])
+        fields["addresses"] = tuple(fields["addresses"])
+        fields["owned"] = tuple(map(_load_object, fields["owned"])) if whole else ()
+        return Record(*map(fields.__getitem__, Record._fields))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 

@@ -222,7 +222,7 @@ class Folder:
         found = {}
         for entry in self._index_entries():
             container_id, _, ifname = entry.name.rpartition(":")
-            found[entry.inode()] = Owner(container_id, ifname)
+            found[entry.inode()] = Owner(container_id, ifname, "")
         return found
 
     def unindexed(self) -> Iterator[tuple[str, Owner | None]]:

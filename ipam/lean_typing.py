@@ -46,6 +46,8 @@ else:
         """A tuple with named fields."""
 
         def __new__(cls, *values: object, **named: object) -> Any:
+            if len(values) == len(cls._fields) and not named:  # thousands are read at a time
+                return tuple.__new__(cls, values)
             missing = cls._fields[len(values) :]
             if missing or named:
                 values += tuple(cls._value(field, named) for field in missing)

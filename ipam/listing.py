@@ -64,9 +64,14 @@ def networks(data_dir: str) -> tuple[str, ...]:
 
 
 def read_listing(
-    data_dir: str, network: str, boot_id: Callable[[], str] = read_boot_id
+    data_dir: str,
+    network: str,
+    boot_id: Callable[[], str] = read_boot_id,
+    *,
+    whole: bool = True,
 ) -> Listing | None:
-    """None when there is no such folder. Raises OSError and InvalidConf."""
+    """None when there is no such folder. whole: with the files of `.owners/`. Raises OSError and
+    InvalidConf."""
     path = folder_path(data_dir, network)
     folder = Folder(path)
     try:
@@ -80,7 +85,7 @@ def read_listing(
         data_dir=data_dir,
         network=network,
         entries=tuple(sorted(entries, key=lambda e: (e.address.version, int(e.address)))),
-        others=tuple(sorted((*others, *_index_files(folder)))),
+        others=tuple(sorted((*others, *(_index_files(folder) if whole else ())))),
         past=is_past(folder, node),
         marked=folder.status(BOOT_ID) is not None,
         mode=mode,
@@ -88,13 +93,16 @@ def read_listing(
 
 
 def all_listings(
-    data_dirs: tuple[str, ...], boot_id: Callable[[], str] = read_boot_id
+    data_dirs: tuple[str, ...],
+    boot_id: Callable[[], str] = read_boot_id,
+    *,
+    whole: bool = True,
 ) -> Iterator[Listing]:
     """Every network below the data dirs. A folder whose name no network can have is passed over."""
     for data_dir in dict.fromkeys(data_dirs):
         for network in networks(data_dir):
             try:
-                found = read_listing(data_dir, network, boot_id)
+                found = read_listing(data_dir, network, boot_id, whole=whole)
             except InvalidConf:
                 continue
             if found is not None:

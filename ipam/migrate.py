@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from ipaddress import ip_address
 
 from ipam.disk import DiskLeases, folder_path, make_folders
 from ipam.errors import AddressInUse, InvalidConf
@@ -126,6 +127,7 @@ class _Move:
             if name in theirs and (theirs[name] or Owner("", ""))[:2] != owner[:2]
         ]
         if clashes:
+            clashes.sort(key=lambda name: (":" in name, int(ip_address(name))))
             more = f" and {len(clashes) - SHOWN} more" if len(clashes) > SHOWN else ""
             raise AddressInUse(
                 f"{self._target.path} holds {', '.join(clashes[:SHOWN])}{more} for others",

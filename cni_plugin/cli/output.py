@@ -23,6 +23,8 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
 
 def printable(text: str) -> str:
     """Text of a foreign file made safe for a terminal: neither controls nor half surrogates."""
+    if text.isprintable():
+        return text
     shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
     return shown.encode(errors="backslashreplace").decode()
 

@@ -32,7 +32,7 @@ from cni_plugin.model.rules import Compare, Expr, Load, Lookup, Mask, Masquerade
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
-NEWTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 3, 4, 5  # NFT_MSG_*
+NEWTABLE, GETTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 1, 3, 4, 5  # NFT_MSG_*
 NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8, 9, 12, 13, 14
 FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
 KEY_TYPES = {"ipv4_addr": (7, 4), "ipv6_addr": (8, 16), "ether_addr": (9, 6), "ifname": (41, 16)}
@@ -265,8 +265,8 @@ def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
             family,
             name,
             _parse_key(name, key),
-            goto=string(verdict.get(2, b"")),
-            owner=_parse_comment(found.get(6, b"")) or None,
+            string(verdict.get(2, b"")),
+            _parse_comment(found.get(6, b"")) or None,
         )
 
 
@@ -278,13 +278,23 @@ def observe_chains(socket: Socket | None, wanted: Iterable[RuleChain]) -> list[R
     wanted = list(wanted)
     found = []
     for family in {chain.family for chain in wanted}:
-        marks = _marks(socket, family)
+        marks = {} if _is_dormant(socket, family) else _marks(socket, family)
         for chain in wanted:
             if chain.family != family or chain.name not in marks:
                 continue
             same = marks[chain.name] == [rule.mark for rule in chain.rules]
             found.append(chain if same else chain._replace(rules=()))
     return found
+
+
+def _is_dormant(socket: Socket | None, family: str) -> bool:
+    """Whether our table is switched off (NFT_TABLE_F_DORMANT): then none of its chains work."""
+    message = _message(GETTABLE, family, text(1, TABLE), f"nft list table {family} {TABLE}")
+    received = socket.get(message) if socket else None
+    if received is None:
+        return False
+    flags = attribute_map(received.body, 4).get(2, b"")
+    return bool(int.from_bytes(flags, "big") & 0x1)
 
 
 def _marks(socket: Socket | None, family: str) -> dict[str, list[str]]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from cni_plugin.cni.values import Attachment
+from cni_plugin.model.names import HOST_LINK_PREFIX
 from cni_plugin.record import Record
 from ipam.listing import Listing
 from ipam.values import Owner
 
+ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
 NETNS_GONE, NETNS_UNKNOWN = 0, -1  # beside a living namespace's inode number
 
 
@@ -40,15 +44,35 @@ class Subject(NamedTuple):
         return (self.data_dir, self.network, *self.attachment, self.since_ns, *netns)
 
 
-class KernelFacts(NamedTuple):
+@dataclass(frozen=True)
+class KernelFacts:
     """The host's namespace. links: every link's alias by name. present: by (network's label,
     address) the host link of the pod that has the address, None when the element names none.
     routes: addresses with a host route. failure: why this is incomplete; empty: it is whole."""
 
-    links: Mapping[str, str] = {}
-    present: Mapping[tuple[str, str], str | None] = {}
+    links: Mapping[str, str] = field(default_factory=dict)
+    present: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
     routes: frozenset[str] = frozenset()
     failure: str = ""
+
+    @cached_property
+    def marked(self) -> Mapping[tuple[str, str, str], str]:
+        """Links by whom their alias names: (network, container id, ifname)."""
+        return {who: link for link, alias in self.links.items() if (who := named_in(alias))}
+
+    @cached_property
+    def nameless(self) -> frozenset[str]:
+        """Links that may be ours by their name although no alias says whose."""
+        ours = (link for link in self.links if link.startswith(HOST_LINK_PREFIX))
+        return frozenset(ours) - frozenset(self.marked.values())
+
+
+def named_in(alias: str) -> tuple[str, str, str] | None:
+    """(network, container id, ifname) of the mark on our links, see model.names.alias."""
+    words = alias.split(" ")
+    if len(words) != ALIAS_WORDS or words[0] != "podwire":
+        return None
+    return words[1], words[2], words[3]
 
 
 class Cached(NamedTuple):
@@ -82,21 +106,24 @@ class Evidence(NamedTuple):
 def subjects(listings: Iterable[Listing], records: Iterable[Record]) -> tuple[Subject, ...]:
     """Reservations and records joined, in the store's order; records without one come last."""
     found: dict[tuple[str, str, Attachment], Subject] = {}
+    known = {(one.data_dir, one.network, one.attachment): one for one in records}
     for listing in listings:
         for entry in listing.entries:
             if entry.owner is None:
                 continue
             attachment = Attachment(entry.owner.container_id, entry.owner.ifname)
             key = (listing.data_dir, listing.network, attachment)
-            known = found.get(key, Subject(listing.data_dir, listing.network, attachment))
-            found[key] = known._replace(
-                addresses=(*known.addresses, str(entry.address)),
-                since_ns=max(known.since_ns, entry.since_ns),
-                past=listing.past,
-            )
-    for record in records:
-        key = (record.data_dir, record.network, record.attachment)
-        found[key] = found.get(key, Subject(*key, record.addresses))._replace(record=record)
+            own: tuple[str, ...] = ()
+            before = found.get(key)
+            if before is None:
+                since_ns, record = entry.since_ns, known.pop(key, None)
+            else:
+                own, since_ns, record = before.addresses, before.since_ns, before.record
+            addresses = (*own, str(entry.address))
+            since_ns = max(since_ns, entry.since_ns)
+            found[key] = Subject(*key, addresses, since_ns, record, listing.past)
+    for key, record in known.items():
+        found[key] = Subject(*key, record.addresses, record=record)
     return tuple(found.values())
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from cni_plugin.filter.presence import label
 from cni_plugin.model.names import host_link
 from cni_plugin.model.objects import Element
-from cni_plugin.reconcile.evidence import Subject
-from cni_plugin.reconcile.life import ALIAS_WORDS, DEAD, LIVE, judge
+from cni_plugin.reconcile.evidence import Subject, named_in
+from cni_plugin.reconcile.life import DEAD, LIVE, judge
 from cni_plugin.reconcile.observe import Seen
 
 GC = "`podwire ipam gc --yes --wait` frees it"
@@ -64,7 +64,7 @@ def _duplicates(links: Mapping[str, str], elements: tuple[Element, ...]) -> Iter
         if element.set not in ("source4", "source6"):
             continue
         link, address = element.key
-        network = _attachment_of(links.get(link, ""))[0]
+        network = (named_in(links.get(link, "")) or ("",))[0]
         if network and not address.startswith("fe80:"):
             users[network, address].add(link)
     for (network, address), found in sorted(users.items()):
@@ -129,8 +129,8 @@ def _unrecorded(seen: Seen, links: Mapping[str, str]) -> Iterator[Finding]:
     known = {(s.network, *s.attachment) for s in seen.subjects if s.record}
     held = {(s.network, *s.attachment) for s in seen.subjects if s.addresses}
     for link, alias in sorted(links.items()):
-        who = _attachment_of(alias)
-        if not who[0] or who in known or link != host_link(*who):
+        who = named_in(alias)
+        if who is None or who in known or link != host_link(*who):
             continue
         lost = "neither a record nor a reservation" if who not in held else "no record"
         yield Finding(
@@ -181,14 +181,6 @@ def _cache(seen: Seen) -> Iterator[Finding]:
             "/var/lib/cni/results",
             "until it can, the reconciler keeps every reservation that shows no life",
         )
-
-
-def _attachment_of(alias: str) -> tuple[str, str, str]:
-    """(network, container id, ifname) of a link's alias; empty for a foreign one."""
-    words = alias.split(" ")
-    if len(words) != ALIAS_WORDS or words[0] != "podwire":
-        return "", "", ""
-    return words[1], words[2], words[3]
 
 
 def _who(subject: Subject) -> str:

@@ -24,12 +24,18 @@ from typing import NamedTuple
 
 from cni_plugin.filter.presence import label
 from cni_plugin.model.names import host_link
-from cni_plugin.reconcile.evidence import NETNS_GONE, NETNS_UNKNOWN, Cached, Evidence, Subject
+from cni_plugin.reconcile.evidence import (
+    NETNS_GONE,
+    NETNS_UNKNOWN,
+    Cached,
+    Evidence,
+    KernelFacts,
+    Subject,
+)
 
 LIVE, DEAD, RESERVED, UNKNOWN, TORN = "live", "dead", "reserved", "unknown", "torn"
 NOT_CACHED = "not in the runtime's cache"
 OWN_TYPES = ("podwire-ipam", "host-local")  # as IpamConf.in_process
-ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME, see model.names.alias
 
 
 class Life(NamedTuple):
@@ -62,24 +68,27 @@ def _sign_of_life(subject: Subject, evidence: Evidence) -> str:
     )
 
 
-def link_of(subject: Subject) -> str:
-    """The name its host link has, if podwire made it."""
-    return host_link(subject.network, *subject.attachment)
+def link_of(subject: Subject, kernel: KernelFacts) -> str:
+    """Its host link, found by the alias or by the name that follows from whose it is; empty when
+    there is none. The name costs a digest, so it is made only where a link may bear it."""
+    who = (subject.network, *subject.attachment)
+    if who in kernel.marked or not kernel.nameless:
+        return kernel.marked.get(who, "")
+    name = host_link(*who)
+    return name if name in kernel.nameless else ""
 
 
 def _link_sign(subject: Subject, evidence: Evidence) -> str:
-    name = link_of(subject)
-    if name in evidence.kernel.links:
-        return f"its host link {name} is there"
+    link = link_of(subject, evidence.kernel)
+    if link:
+        return f"its host link {link} is there"
     if subject.attachment.ifname:
         return ""
     # host-local's old format knows no ifname: any link of the container keeps the address.
-    wanted = ["podwire", subject.network, subject.attachment.container_id]
-    for link, alias in evidence.kernel.links.items():
-        words = alias.split(" ")
-        if len(words) == ALIAS_WORDS and words[:3] == wanted:
-            return f"a host link of its container, {link}, is there"
-    return ""
+    wanted = (subject.network, subject.attachment.container_id)
+    marked = evidence.kernel.marked.items()
+    other = next((link for who, link in marked if who[:2] == wanted), "")
+    return f"a host link of its container, {other}, is there" if other else ""
 
 
 def _presence_sign(subject: Subject, evidence: Evidence) -> str:

@@ -47,7 +47,8 @@ class Seen(NamedTuple):
 
 
 class Observer:
-    """Where the evidence lies on this node."""
+    """Where the evidence lies on this node. whole False: records come without their objects and
+    listings without the other files, enough to tell who lives."""
 
     def __init__(
         self,
@@ -55,18 +56,20 @@ class Observer:
         *,
         state_dir: str = STATE_DIR,
         results_dir: str = RESULTS_DIR,
+        whole: bool = True,
     ) -> None:
         self._data_dirs = tuple(data_dirs)
         self._attachments = f"{state_dir}/attachments"
         self._results_dir = results_dir
+        self._whole = whole
 
     def look(self, network: str = "") -> Seen:
         """Everything, or one network. Raises OSError for a store or records that cannot be read."""
-        listings = tuple(all_listings(self._data_dirs))
+        listings = tuple(all_listings(self._data_dirs, whole=self._whole))
         records, torn = self._records()
         more = {record.data_dir for record in records} - {"", *self._data_dirs}
         if more:  # these too come before what lives
-            listings += tuple(all_listings(tuple(sorted(more))))
+            listings += tuple(all_listings(tuple(sorted(more)), whole=self._whole))
             records, torn = self._records()
         if network:
             listings = tuple(one for one in listings if one.network == network)
@@ -77,8 +80,7 @@ class Observer:
     def evidence(self, seen: Iterable[Subject]) -> Evidence:
         """What tells the living from the dead, now."""
         kernel, runtime = read_kernel(), read_cache(self._results_dir)
-        paths = netns_paths(seen, runtime)
-        return Evidence(kernel, runtime, {path: netns_inode(path) for path in paths})
+        return Evidence(kernel, runtime, netns_inodes(netns_paths(seen, runtime)))
 
     def _records(self) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         found: list[Record] = []
@@ -89,7 +91,7 @@ class Observer:
                 data = folder.read(name)
                 if data is None:
                     continue
-                record = load(data)
+                record = load(data, whole=self._whole)
                 if record is None:
                     torn.append(f"{folder.path}/{name}")
                 else:
@@ -130,27 +132,36 @@ def read_cache(path: str = RESULTS_DIR) -> RuntimeFacts:
     return RuntimeFacts(found, failure)
 
 
-def netns_inode(path: str) -> int:
-    """The inode of the namespace at a path, NETNS_GONE or NETNS_UNKNOWN.
+def netns_inodes(paths: Iterable[str]) -> dict[str, int]:
+    """By path the inode of the namespace there, NETNS_GONE or NETNS_UNKNOWN.
 
     Gone only where its absence means something: the folder it would be in is there; and /proc is
     that of the node's own processes. A plain file is a namespace that was unmounted, or whose
     mount this process does not see.
     """
-    ours = _stat("/proc/self/ns/net")
-    if ours is None or (path.startswith("/proc/") and not _sees_all_processes()):
-        return NETNS_UNKNOWN
+    paths = list(paths)
+    ours, all_processes = _stat("/proc/self/ns/net"), _sees_all_processes()
+    folders = {os.path.dirname(path) for path in paths}
+    visible = {folder for folder in folders if os.path.isdir(folder)}
+    found = {}
+    for path in paths:
+        in_proc = path.startswith("/proc/")
+        if ours is None or (in_proc and not all_processes):
+            found[path] = NETNS_UNKNOWN
+        else:
+            meaningful = in_proc or os.path.dirname(path) in visible
+            found[path] = _inode(path, ours.st_dev, NETNS_GONE if meaningful else NETNS_UNKNOWN)
+    return found
+
+
+def _inode(path: str, device: int, absent: int) -> int:
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        return NETNS_GONE if _is_visible_folder(path) else NETNS_UNKNOWN
+        return absent
     except (OSError, ValueError):
         return NETNS_UNKNOWN
-    return found.st_ino if found.st_dev == ours.st_dev else NETNS_UNKNOWN
-
-
-def _is_visible_folder(path: str) -> bool:
-    return path.startswith("/proc/") or os.path.isdir(os.path.dirname(path))
+    return found.st_ino if found.st_dev == device else NETNS_UNKNOWN
 
 
 def _sees_all_processes() -> bool:

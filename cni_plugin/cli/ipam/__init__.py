@@ -5,6 +5,7 @@ Exit status: 0 done; 1 a finding, nothing found, or a refusal; 2 wrong usage.
 
 from __future__ import annotations
 
+import gc as collector  # `gc` is a subcommand here
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -40,17 +41,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Hand over; what goes wrong is said with its remedy."""
     module = import_module(f"{__name__}.{args.ipam_command}")
+    collector.disable()  # thousands of values that live to the end: looking for garbage costs
     try:
         status: int = module.run(args)
     except (CNIError, IpamError) as error:
         complain(error.msg, error.details)
         return 1
     except BrokenPipeError:
-        raise
+        raise  # for the command line as a whole
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"{where}{error.strerror or error}", _remedy(error))
         return 1
+    finally:
+        collector.enable()
     return status
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Free them."""
-    found = one_attachment(list(rows(look(args))), args.what)
+    found = one_attachment(list(rows(look(args, whole=True))), args.what)
     if found is None:
         return 1
     row = found[0]

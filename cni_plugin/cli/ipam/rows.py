@@ -75,9 +75,9 @@ def data_dirs(args: Namespace) -> tuple[str, ...]:
     return tuple(args.data_dir or (DEFAULT_DATA_DIR,))
 
 
-def look(args: Namespace) -> Seen:
-    """The node as the arguments choose it. Raises OSError."""
-    return Observer(data_dirs(args)).look(args.network)
+def look(args: Namespace, *, whole: bool = False) -> Seen:
+    """The node as the arguments choose it. whole: see Observer. Raises OSError."""
+    return Observer(data_dirs(args), whole=whole).look(args.network)
 
 
 def rows(seen: Seen) -> Iterator[Row]:
@@ -96,7 +96,7 @@ def rows(seen: Seen) -> Iterator[Row]:
 
 
 def _row(address: str, since: str, subject: Subject, life: Life, seen: Seen) -> Row:
-    link, record = link_of(subject), subject.record
+    record = subject.record
     cached = seen.evidence.runtime.cached.get((subject.network, *subject.attachment))
     return Row(
         address=address,
@@ -107,7 +107,7 @@ def _row(address: str, since: str, subject: Subject, life: Life, seen: Seen) -> 
         state=life.state,
         reason=life.reason,
         since=since,
-        host_link=link if link in seen.evidence.kernel.links else "",
+        host_link=link_of(subject, seen.evidence.kernel),
         netns=(record.netns if record else "") or (cached.netns if cached else ""),
         data_dir=subject.data_dir,
         subject=subject,
@@ -121,7 +121,8 @@ def _torn(address: str, network: str, data_dir: str, since: str) -> Row:
 
 def moment(since_ns: int) -> str:
     """A file time (wall clock, nanoseconds) as 2026-11-22T20:15:00Z."""
-    return datetime.fromtimestamp(since_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    whole = datetime.fromtimestamp(since_ns // 1_000_000_000, UTC).replace(tzinfo=None)
+    return f"{whole.isoformat()}Z"
 
 
 def matching(found: Sequence[Row], what: str) -> list[Row]:
