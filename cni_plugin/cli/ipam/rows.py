@@ -15,6 +15,7 @@ from ipam.values import DEFAULT_DATA_DIR
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+NANOSECONDS = 1_000_000_000
 SHORT_ID = 13  # characters, as crictl shows container ids
 COLOURS = {"live": "green", "dead": "red", "torn": "red", "reserved": "yellow", "unknown": "yellow"}
 
@@ -84,9 +85,11 @@ def rows(seen: Seen) -> Iterator[Row]:
     """Every reservation, in the order of networks and addresses."""
     by_key = {(s.data_dir, s.network, *s.attachment): s for s in seen.subjects}
     lives = {key: judge(subject, seen.evidence) for key, subject in by_key.items()}
+    moments: dict[int, str] = {}  # by the second: an autoscaler's pods share it
     for listing in seen.listings:
         for entry in listing.entries:
-            since = moment(entry.since_ns)
+            second = entry.since_ns // NANOSECONDS
+            since = moments.get(second) or moments.setdefault(second, moment(entry.since_ns))
             address, owner = str(entry.address), entry.owner
             if owner is None:
                 yield _torn(address, listing.network, listing.data_dir, since)
@@ -121,7 +124,7 @@ def _torn(address: str, network: str, data_dir: str, since: str) -> Row:
 
 def moment(since_ns: int) -> str:
     """A file time (wall clock, nanoseconds) as 2026-11-22T20:15:00Z."""
-    whole = datetime.fromtimestamp(since_ns // 1_000_000_000, UTC).replace(tzinfo=None)
+    whole = datetime.fromtimestamp(since_ns // NANOSECONDS, UTC).replace(tzinfo=None)
     return f"{whole.isoformat()}Z"
 
 
