@@ -26,6 +26,9 @@ from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
 
 LOCK_TIMEOUT_S = 30.0  # a CRI call has 120 s in all
 
+# A path that leads nowhere: no reservation can be there.
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
 _REMEDIES = {
     errno.EROFS: "mount the file system writable",
     errno.ENOSPC: "free space or inodes on that file system",
@@ -33,7 +36,9 @@ _REMEDIES = {
     errno.EIO: "the disk fails: check the kernel log and the file system",
     errno.EACCES: "run as root and check the folder's owner, mode and security label",
     errno.EPERM: "check immutable flags and that the file system allows hard links",
+    errno.ENOENT: "no folder can be made there, or it was removed meanwhile: change dataDir",
     errno.ENOTDIR: "a parent of the folder is a file: remove it or change dataDir",
+    errno.EISDIR: "a folder lies where a file belongs: look whose it is, and remove it",
     errno.ELOOP: "the lock must be a regular file, not a symbolic link",
     errno.EMFILE: "raise the limit of open files",
     errno.ENFILE: "raise fs.file-max",
@@ -83,17 +88,33 @@ class DiskLeases:
         locked = self._existing(conf, network)
         if locked is None:
             return ()
-        with locked as folder:
+        names = tuple(map(str, hint))
+        try:
+            with locked as folder:
+                return self._release(folder, network, owner, names)
+        except _NoLock:
+            # Without the lock nothing can be freed, and nothing need be when nothing is held.
+            if locked.look(owner, names):
+                raise
+            return ()
+
+    def _release(
+        self, folder: Folder, network: str, owner: Owner, hint: tuple[str, ...]
+    ) -> tuple[IPAddress, ...]:
+        try:
             settle(folder, self._node_of(network))
-            freed = folder.held(owner, tuple(map(str, hint)))
-            for name in freed:
-                folder.unlink(name)
-            index = f"{OWNERS}/{index_name(owner)}"
-            # A read-only file system refuses to unlink even what is not there.
-            if index_name(owner) and (freed or folder.status(index) is not None):
-                folder.unlink(index)
-            self._note_released(folder, freed)
-            return _addresses(freed)
+        except OSError as error:
+            # What is the owner's is found and freed in an unsettled folder, too.
+            self._node.warn(f"{folder.path} is not settled: {_failure(error, folder.path).msg}")
+        freed = folder.held(owner, hint)
+        for name in freed:
+            folder.unlink(name)
+        index = f"{OWNERS}/{index_name(owner)}"
+        # A read-only file system refuses to unlink even what is not there.
+        if index_name(owner) and (freed or folder.status(index) is not None):
+            folder.unlink(index)
+        self._note_released(folder, freed)
+        return _addresses(freed)
 
     def held(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
@@ -102,10 +123,14 @@ class DiskLeases:
         locked = self._existing(conf, network)
         if locked is None:
             return ()
-        with locked as folder:
-            if is_past(folder, self._node):
-                return ()
-            return _addresses(folder.held(owner, tuple(map(str, hint))))
+        names = tuple(map(str, hint))
+        try:
+            with locked as folder:
+                if is_past(folder, self._node):
+                    return ()
+                return _addresses(folder.held(owner, names))
+        except _NoLock:
+            return _addresses(locked.look(owner, names))
 
     def owners(self, conf: IpamConf, network: str) -> dict[IPAddress, Owner]:
         """See `Store.owners`."""
@@ -124,7 +149,7 @@ class DiskLeases:
         pools = [pool(range_set) for range_set in conf.range_sets]
         names: set[str] = set()
         log = b""
-        locked = self._existing(conf, network)
+        locked = self._existing(conf, network, absent=(errno.ENOENT,))
         if locked is not None:
             with locked as folder:
                 if is_past(folder, self._node):
@@ -171,13 +196,16 @@ class DiskLeases:
         """The surroundings as one network sees them: two that never meet may share ranges."""
         return self._node._replace(evidence=lambda address: self._evidence(network, address))
 
-    def _existing(self, conf: IpamConf, network: str) -> _Locked | None:
+    def _existing(
+        self, conf: IpamConf, network: str, absent: Collection[int] = _NOWHERE
+    ) -> _Locked | None:
+        """None when there is no folder. absent: the errors that say so."""
         path = folder_path(conf.data_dir, network)
         try:
-            os.lstat(path)
-        except FileNotFoundError:
-            return None
+            os.lstat(f"{path}/.")  # also tells that the path is no folder
         except OSError as error:
+            if error.errno in absent:
+                return None
             raise _failure(error, path) from error
         return self._locked(path)
 
@@ -197,6 +225,10 @@ class DiskLeases:
             self._node.warn(f"no cooldown for {', '.join(names)}: {error.strerror}")
 
 
+class _NoLock(StoreFailed):
+    """The lock cannot be had, whoever asks: its file is none, or cannot be made."""
+
+
 class _Locked:
     """`with` the lock of a folder, made if asked; translates what goes wrong inside."""
 
@@ -210,8 +242,17 @@ class _Locked:
         try:
             self._descriptor = self._acquire()
         except OSError as error:
-            raise _failure(error, self._path) from error
+            raise _failure(error, self._path, _NoLock) from error
         return Folder(self._path)
+
+    def look(self, owner: Owner, hint: tuple[str, ...]) -> tuple[str, ...]:
+        """What the owner holds, seen without the lock."""
+        try:
+            return Folder(self._path).held(owner, hint)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise _failure(error, self._path) from error
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         os.close(self._descriptor)
@@ -274,20 +315,24 @@ def folder_path(data_dir: str, network: str) -> str:
 
 
 def make_folders(path: str) -> None:
-    """Create a folder and its missing parents, each 0700."""
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_folders(os.path.dirname(path))
-        make_folders(path)
+    """Create a folder and its missing parents, each 0700.
+
+    No recursion that ends with success: /proc answers ENOENT for good, though the parent is there.
+    """
+    missing = [path]
+    while not os.path.isdir(parent := os.path.dirname(missing[-1])):
+        missing.append(parent)
+    while missing:
+        try:
+            os.mkdir(missing.pop(), 0o700)
+        except FileExistsError:
+            continue
 
 
-def _failure(error: OSError, path: str) -> StoreFailed:
+def _failure(error: OSError, path: str, kind: type[StoreFailed] = StoreFailed) -> StoreFailed:
     where = error.filename2 or error.filename or path
     remedy = _REMEDIES.get(error.errno or 0, "check the folder and the kernel log")
-    return StoreFailed(f"the address store failed at {where}: {error.strerror}", remedy)
+    return kind(f"the address store failed at {where}: {error.strerror}", remedy)
 
 
 def _addresses(names: Iterable[str]) -> tuple[IPAddress, ...]:

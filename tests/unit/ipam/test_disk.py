@@ -490,13 +490,10 @@ class TestFailures:
     def test_a_file_where_the_folder_should_be(self, store: DiskLeases, tmp_path: Path) -> None:
         (tmp_path / NETWORK).write_text("")
         conf = conf_of(tmp_path, "10.244.1.0/24")
-        for call in (reserve, release):
-            with pytest.raises(StoreFailed, match=NETWORK) as failure:
-                call(store, conf, "c1")
-            assert (failure.value.code, "parent of the folder" in failure.value.details) == (
-                5,
-                True,
-            )
+        with pytest.raises(StoreFailed, match=NETWORK) as failure:
+            reserve(store, conf, "c1")
+        assert (failure.value.code, "parent of the folder" in failure.value.details) == (5, True)
+        release(store, conf, "c1")  # nothing can be reserved there
 
     @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
     def test_a_failed_sync_leaves_nothing_and_is_not_repeated(
