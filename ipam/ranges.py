@@ -135,24 +135,42 @@ def set_faults(range_sets: Sequence[RangeSet]) -> tuple[Fault, ...]:
 
     Keys are paths below the `ipam` section, such as `ranges[0][1]`.
     """
-    found = []
     placed = [
-        (f"ranges[{s}][{r}]", s, made)
+        (f"ranges[{s}][{r}]", made, range_set[0].subnet.version)
         for s, range_set in enumerate(range_sets)
         for r, made in enumerate(range_set)
     ]
-    for position, (path, s, made) in enumerate(placed):
-        family = range_sets[s][0].subnet.version
+    clashes = _clashes([made for _path, made, _family in placed])
+    found = []
+    for position, (path, made, family) in enumerate(placed):
         if made.subnet.version != family:
             found.append(
                 Fault(path, str(made.subnet), f"a range of IPv{family} like the first of its set")
             )
-        found += [
-            Fault(path, _text(made), f"a range apart from {other_path} {_text(other)}")
-            for other_path, _, other in placed[:position]
-            if overlap(made, other)
-        ]
+        if position in clashes:
+            other_path, other, _ = placed[clashes[position]]
+            found.append(
+                Fault(path, _text(made), f"a range apart from {other_path} {_text(other)}")
+            )
     return tuple(found)
+
+
+def _clashes(ranges: Sequence[Range]) -> dict[int, int]:
+    """The index of each range that overlaps an earlier one in a sweep, and that one's, the later
+    of a pair first. By order of the bounds only the range that reaches furthest can overlap the
+    next: n log n, and not every pair, of which there may be n squared."""
+    found: dict[int, int] = {}
+    order = sorted(
+        range(len(ranges)), key=lambda i: (ranges[i].subnet.version, int(ranges[i].start), i)
+    )
+    furthest = order[0] if order else 0
+    for index in order[1:]:
+        if overlap(ranges[furthest], ranges[index]):
+            found.setdefault(max(furthest, index), min(furthest, index))
+            if int(ranges[index].end) <= int(ranges[furthest].end):
+                continue
+        furthest = index
+    return found
 
 
 def overlap(one: Range, other: Range) -> bool:

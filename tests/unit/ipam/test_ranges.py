@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from ipaddress import ip_address, ip_network
 from itertools import islice
 from typing import Any
@@ -148,3 +149,39 @@ class TestSets:
     def test_one_family_in_a_set(self) -> None:
         sets = ((made("10.244.1.0/24"), made("2001:db8::/64")), (made("2001:db8:1::/64"),))
         assert [f.key for f in set_faults(sets)] == ["ranges[0][1]"]
+
+    def test_a_sweep_finds_what_comparing_every_pair_finds(self) -> None:
+        dice = random.Random(7)
+        for _ in range(300):
+            sets = tuple((a_range(dice),) for _ in range(dice.randint(1, 7)))
+            flat = [range_set[0] for range_set in sets]
+            pairs = [
+                (i, j) for j in range(len(flat)) for i in range(j) if overlap(flat[i], flat[j])
+            ]
+            found = set_faults(sets)
+            assert bool(found) == bool(pairs)
+            named = {(f.accepted.split()[3], f.key) for f in found}
+            assert named <= {(f"ranges[{i}][0]", f"ranges[{j}][0]") for i, j in pairs}
+
+    @pytest.mark.parametrize("apart", [True, False])
+    def test_ten_thousand_ranges_are_not_compared_pair_by_pair(
+        self, monkeypatch: pytest.MonkeyPatch, apart: bool
+    ) -> None:
+        calls = []
+
+        def counted(one: Any, other: Any) -> bool:
+            calls.append(None)
+            return overlap(one, other)
+
+        monkeypatch.setattr("ipam.ranges.overlap", counted)
+        subnets = [f"10.{i // 256}.{i % 256}.0/24" for i in range(10_000 if apart else 1)]
+        sets = tuple((made(subnet),) for subnet in subnets) * (1 if apart else 10_000)
+        assert len(set_faults(sets)) == (0 if apart else 9_999)
+        assert len(calls) < 10_000
+
+
+def a_range(dice: random.Random) -> Any:
+    bounds = sorted(dice.randint(2, 60) for _ in range(2))
+    if dice.random() < 0.3:
+        return made("2001:db8::/120", *(f"2001:db8::{b:x}" for b in bounds))
+    return made("10.244.1.0/24", *(f"10.244.1.{b}" for b in bounds))
