@@ -160,7 +160,7 @@ class TestSets:
             ]
             found = set_faults(sets)
             assert bool(found) == bool(pairs)
-            named = {(f.accepted.split()[3], f.key) for f in found}
+            named = {(f.accepted.split()[4], f.key) for f in found}
             assert named <= {(f"ranges[{i}][0]", f"ranges[{j}][0]") for i, j in pairs}
 
     @pytest.mark.parametrize("apart", [True, False])
