@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEAD = ("NETWORK", "SET", "RANGES", "TOTAL", "USED", "COOLING", "FREE", "FULL")
 NUMBERS = ("SET", "TOTAL", "USED", "COOLING", "FREE")
 BAR_CELLS = 20
+COUNTABLE = 10_000_000
 FULL, NEARLY = 0.95, 0.8  # painted red, yellow
 METRICS = {
     "size": "Addresses of the range set that pods can get.",
@@ -122,12 +123,17 @@ def _living(listing: Listing) -> set[str]:
 
 
 def _cells(stat: Stat) -> tuple[str, ...]:
-    free = "" if stat.free is None else str(stat.free)
-    total = "" if stat.total is None else str(stat.total)
+    free = "" if stat.free is None else number_text(stat.free)
+    total = "" if stat.total is None else number_text(stat.total)
     bar = bar_text(stat.level) if stat.total is not None else ""
     return (
         stat.network, stat.set, stat.ranges, total, str(stat.used), str(stat.cooling), free, bar,
     )  # fmt: skip
+
+
+def number_text(number: int) -> str:
+    """Whole up to ten million, then `1.8e+19`: nobody reads the digits of an IPv6 subnet."""
+    return str(number) if number < COUNTABLE else f"{number:.1e}"
 
 
 def bar_text(level: float) -> str:
