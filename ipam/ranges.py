@@ -14,13 +14,32 @@ outside the subnet, which host-local accepts and then hands out as addresses tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ipam.errors import InvalidRanges
 from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress, IPNetwork, Range, RangeSet
 
-IPV4_MAPPED = IPv6Network("::ffff:0:0/96")  # RFC 4291 2.5.5.2; Go and Python name these differently
+
+def _unusable(text: str, why: str) -> tuple[int, int, int, str]:
+    """Version, first and last address of a block, and what is accepted in its stead."""
+    block = IPv4Network(text) if "." in text else IPv6Network(text)
+    bounds = int(block.network_address), int(block.broadcast_address)
+    return block.version, *bounds, f"a subnet outside of {text}, {why}"
+
+
+# Blocks whose addresses no interface of a pod can have, or that never leave its link.
+_UNUSABLE = (
+    _unusable("0.0.0.0/8", "which is unspecified (RFC 1122 section 3.2.1.3)"),
+    _unusable("127.0.0.0/8", "which is loopback (RFC 1122 section 3.2.1.3)"),
+    _unusable("224.0.0.0/4", "which is multicast (RFC 5771)"),
+    _unusable("240.0.0.0/4", "which is reserved (RFC 1112 section 4)"),
+    _unusable("::/127", "the unspecified and the loopback address (RFC 4291 section 2.5)"),
+    # Go and Python name these addresses differently.
+    _unusable("::ffff:0:0/96", "which is IPv4-mapped: write IPv4 ranges in IPv4 notation"),
+    _unusable("fe80::/10", "which is link-local (RFC 4291 section 2.5.6)"),
+    _unusable("ff00::/8", "which is multicast (RFC 4291 section 2.7)"),
+)
 
 
 class Span(NamedTuple):
@@ -258,8 +277,14 @@ def _subnet_fault(subnet: IPNetwork) -> Fault | None:
     if subnet.num_addresses < 4:
         small = "a subnet of at least 4 addresses (/30, /126), for a gateway and a pod"
         return Fault("subnet", str(subnet), small)
-    if isinstance(subnet, IPv6Network) and subnet.overlaps(IPV4_MAPPED):
-        return Fault("subnet", str(subnet), "IPv4 ranges in IPv4 notation, not IPv4-mapped IPv6")
+    if not subnet.prefixlen:
+        return Fault(
+            "subnet", str(subnet), f"a part of the addresses, not all of IPv{subnet.version}"
+        )
+    low, high = int(subnet.network_address), int(subnet.broadcast_address)
+    for version, first, last, accepted in _UNUSABLE:
+        if version == subnet.version and low <= last and first <= high:
+            return Fault("subnet", str(subnet), accepted)
     return None
 
 

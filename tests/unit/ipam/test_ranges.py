@@ -185,3 +185,51 @@ def a_range(dice: random.Random) -> Any:
     if dice.random() < 0.3:
         return made("2001:db8::/120", *(f"2001:db8::{b:x}" for b in bounds))
     return made("10.244.1.0/24", *(f"10.244.1.{b}" for b in bounds))
+
+
+class TestSubnetsForNobody:
+    @pytest.mark.parametrize(
+        ("subnet", "why"),
+        [
+            ("127.0.0.0/8", "loopback"),
+            ("127.1.2.0/24", "loopback"),
+            ("64.0.0.0/2", "loopback"),
+            ("224.0.0.0/4", "multicast"),
+            ("239.1.0.0/16", "multicast"),
+            ("240.0.0.0/4", "reserved"),
+            ("255.255.255.0/24", "reserved"),
+            ("0.0.0.0/8", "unspecified"),
+            ("0.0.0.0/0", "all of IPv4"),
+            ("::/0", "all of IPv6"),
+            ("::/64", "unspecified"),
+            ("fe80::/64", "link-local"),
+            ("fe00::/8", "link-local"),
+            ("ff00::/8", "multicast"),
+            ("ff02::/64", "multicast"),
+            ("::ffff:0:0/96", "IPv4-mapped"),
+        ],
+    )
+    def test_no_pod_can_have_their_addresses(self, subnet: str, why: str) -> None:
+        (fault,) = faults(ip_network(subnet))
+        assert (fault.key, fault.value, why in fault.accepted) == ("subnet", subnet, True)
+        with pytest.raises(InvalidRanges, match=why):
+            made(subnet)
+
+    @pytest.mark.parametrize(
+        "subnet",
+        [
+            "1.0.0.0/8",
+            "126.0.0.0/8",
+            "128.0.0.0/8",
+            "223.0.0.0/8",
+            "169.254.0.0/16",
+            "100.64.0.0/10",
+            "fc00::/7",
+            "2000::/3",
+            "64:ff9b::/96",
+            "fec0::/10",
+            "::1:0:0:0/80",
+        ],
+    )
+    def test_their_neighbours_are_taken(self, subnet: str) -> None:
+        assert faults(ip_network(subnet)) == ()
