@@ -12,15 +12,10 @@ def main() -> int:
         from cni_plugin.cli.app import main as command_line
 
         return command_line(sys.argv[1:])
+    from cni_plugin.process import run
     from cni_plugin.wiring import serve
 
-    stdin = sys.stdin.buffer.read() if os.environ["CNI_COMMAND"] else b""
-    reply = serve(os.environ, stdin)
-    sys.stderr.buffer.write(reply.stderr)
-    sys.stderr.flush()
-    sys.stdout.buffer.write(reply.stdout)
-    sys.stdout.flush()
-    return reply.status
+    return run(serve, os.environ)
 
 
 if __name__ == "__main__":

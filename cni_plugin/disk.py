@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from cni_plugin import record
 from cni_plugin.cni.errors import IoFailure
 from cni_plugin.cni.values import Attachment
-from cni_plugin.folder import STATE_DIR, Folder
+from cni_plugin.folder import STATE_DIR, Folder, make_private
 from cni_plugin.model.names import digest
 from cni_plugin.record import Record
+from ipam.lock import acquire
 
+LOCK_TIMEOUT_S = 30.0  # a CRI call has 120 s in all
 NAME_MAX_BYTES = 255  # linux/limits.h
 
 
@@ -17,6 +23,25 @@ class DiskRecords:
 
     def __init__(self, state_dir: str = STATE_DIR) -> None:
         self._root = f"{state_dir}/attachments"
+        self._locks = f"{state_dir}/locks"
+
+    @contextmanager
+    def lock(self, network: str, attachment: Attachment) -> Iterator[None]:
+        """A file below STATE_DIR/locks, gone again afterwards. Where there can be none (read-only
+        /run) the call goes on without: DEL must work there, and ADD fails at its record."""
+        path = f"{self._locks}/{digest(network, *attachment)}"
+        try:
+            make_private(self._locks)
+            descriptor = acquire(path, LOCK_TIMEOUT_S)
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.unlink(path)  # while it is held: who waits sees that it is gone and asks anew
+            os.close(descriptor)
 
     def load(self, network: str, attachment: Attachment) -> Record | None:
         folder = self._folder(network)

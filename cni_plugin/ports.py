@@ -104,6 +104,9 @@ class Kernel(Protocol):
 class Records(Protocol):
     """The attachments on this node, on tmpfs: gone after a reboot, as the kernel's objects are."""
 
+    def lock(self, network: str, attachment: Attachment) -> AbstractContextManager[None]:
+        """One call at a time for an attachment; waits at most 30 s, then LockTimeout (code 11)."""
+
     def load(self, network: str, attachment: Attachment) -> Record | None: ...
 
     def save(self, record: Record) -> None: ...

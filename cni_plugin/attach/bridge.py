@@ -21,6 +21,7 @@ from cni_plugin.attach.wiring import (
     pod_interface,
     pod_route,
     veth,
+    without_small_ipv6,
 )
 from cni_plugin.cni.errors import Conflict, InvalidNetworkConfig
 from cni_plugin.cni.values import Interface, IPConfig, Result
@@ -53,6 +54,12 @@ def desired(wiring: Wiring) -> Desired:
             f"shorten `bridge`: the gateway's link bears both and has {IFNAME_MAX} characters",
         )
     mtu = conf.mtu or (facts.bridge.mtu if facts.bridge else facts.uplink_mtu or DEFAULT_MTU)
+    wiring = without_small_ipv6(wiring, mtu)
+    if wiring.pod_mac == _bridge_mac(facts):
+        raise Conflict(
+            f"MAC {wiring.pod_mac} was asked for the pod, and bridge {conf.bridge!r} has it",
+            "ask for another: two owners of one MAC make both unreachable",
+        )
     objects = (
         *_bridge(wiring, mtu),
         *(_vlan_foot(wiring, mtu) if conf.vlan and gateways.wanted else ()),
@@ -126,7 +133,7 @@ def _bridge(wiring: Wiring, mtu: int) -> Iterator[Obj]:
         mtu=mtu if new else None,
         vlan_filtering=True if conf.vlan else None,
         promisc=True if conf.promisc else None,
-        alias=f"podwire {conf.name}"[:255] if new else None,
+        alias=f"podwire {conf.name}"[: names.ALIAS_MAX] if new else None,
         mac=facts.fresh_mac if new else None,
     )
     if new or (facts.bridge and facts.bridge.ours):
@@ -147,7 +154,7 @@ def _vlan_foot(wiring: Wiring, mtu: int) -> Iterator[Obj]:
         peer_mac=names.mac_address("gateway", _bridge_mac(wiring.facts), foot),
         mtu=mtu,
         master=conf.bridge,
-        alias=f"podwire-gateway {conf.name} {conf.vlan}"[:255],
+        alias=f"podwire-gateway {conf.vlan} {conf.name}"[: names.ALIAS_MAX],
         peer_place=HOST,
     )
     yield PortVlan(port, conf.vlan, default=False)

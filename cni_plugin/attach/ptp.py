@@ -23,6 +23,7 @@ from cni_plugin.attach.wiring import (
     pod_interface,
     pod_route,
     veth,
+    without_small_ipv6,
 )
 from cni_plugin.cni.values import Interface, IPConfig, Result
 from cni_plugin.model.objects import (
@@ -45,6 +46,7 @@ POD_INTERFACE = 1  # its index in the result, after the host's end
 def desired(wiring: Wiring) -> Desired:
     """The pair, both ends' addresses, neighbours and routes."""
     mtu = wiring.conf.mtu or wiring.facts.uplink_mtu or DEFAULT_MTU
+    wiring = without_small_ipv6(wiring, mtu)
     objects = (
         veth(wiring, master="", mtu=mtu),
         *_host_end(wiring),

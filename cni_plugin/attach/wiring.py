@@ -24,7 +24,9 @@ from ipam.lean_typing import NamedTuple, Protocol
 from ipam.values import IPAddress, IPInterface, Route
 
 IPV6_DEFAULT_METRIC = 1024  # IP6_RT_PRIO_USER: what the kernel makes of 0, linux/ipv6_route.h
+IPV6_MIN_MTU = 1280  # bytes, RFC 8200 section 5
 DEFAULT_MTU = 1500  # ETH_DATA_LEN, for a node without a default route
+ROUTE_MTU_MAX, ROUTE_ADVMSS_MAX = 65520, 65495  # bytes, net/ipv4/metrics.c
 ANY = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 # Next hops that need no address on the host's end: the pod has a permanent neighbour for them.
 LINK_LOCAL_HOP = {4: ip_address("169.254.1.1"), 6: ip_address("fe80::1")}
@@ -111,6 +113,14 @@ class Mode(Protocol):
     def desired(self, wiring: Wiring) -> Desired: ...
 
 
+def without_small_ipv6(wiring: Wiring, mtu: int) -> Wiring:
+    """Below 1280 bytes the kernel gives a link no IPv6 at all, and no IPv6 settings either
+    (RFC 8200 section 5; net/ipv6/addrconf.c)."""
+    if mtu >= IPV6_MIN_MTU:
+        return wiring
+    return wiring._replace(facts=wiring.facts._replace(ipv6=False))
+
+
 def veth(wiring: Wiring, *, master: str, mtu: int) -> Veth:
     """The pair of one attachment, named and addressed by what it belongs to."""
     return Veth(
@@ -187,16 +197,19 @@ def pod_route(ifname: str, route: Route, gateway: IPAddress | None, *, onlink: b
     if hop is None and route.scope != SCOPE_LINK:
         hop = gateway
     v6 = route.dst.version == 6
+    # Zero is the kernel's own "not given" for these, and larger metrics it cuts down itself.
+    mtu = min(route.mtu or 0, ROUTE_MTU_MAX) or None
+    advmss = min(route.advmss or 0, ROUTE_ADVMSS_MAX) or None
     scope = route.scope if hop or route.scope is not None else SCOPE_LINK
     return RouteTo(
         POD,
         route.dst,
-        route.table if route.table is not None else MAIN_TABLE,
+        route.table or MAIN_TABLE,  # RT_TABLE_UNSPEC is the main table
         route.priority or (IPV6_DEFAULT_METRIC if v6 else 0),
         ifname,
         gw=hop,
         scope=None if v6 else scope or 0,
-        mtu=route.mtu,
-        advmss=route.advmss,
+        mtu=mtu,
+        advmss=advmss,
         onlink=True if onlink and hop else None,
     )

@@ -38,7 +38,11 @@ BRIDGED_UNFILTERED = (
 
 def add(request: Request, ports: Ports) -> Result:
     """Wires the pod. On failure nothing is left: no link, address, rule, lease or record."""
-    with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
+    with (
+        ports.netns(request.netns) as netns,
+        ports.kernel(netns) as kernel,
+        ports.records.lock(request.conf.name, request.attachment),
+    ):
         refuse_or_clean(request, ports, kernel)
         if request.conf.mode == "bridge" and not kernel.bridged_packets_filtered():
             ports.warn(BRIDGED_UNFILTERED)

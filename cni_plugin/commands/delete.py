@@ -25,7 +25,11 @@ from ipam.values import IpamConf, Owner
 def delete(request: Request, ports: Ports) -> None:
     """SPEC 1.1.0, DEL: what is gone already is success; what cannot be removed is an error, and
     then the address stays reserved."""
-    with _netns(request, ports) as netns, ports.kernel(netns) as kernel:
+    with (
+        _netns(request, ports) as netns,
+        ports.kernel(netns) as kernel,
+        ports.records.lock(request.conf.name, request.attachment),
+    ):
         clean_up(request, ports, kernel)
 
 

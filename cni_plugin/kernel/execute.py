@@ -393,12 +393,18 @@ def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool
     return Outcome(tuple(done), tuple(failures))
 
 
+_FOREIGN_TABLE = "another program's table `podwire` is in the way: see `nft list ruleset`"
 _REMEDIES: dict[tuple[type, int], str] = {
     (PortVlan, errno.EOPNOTSUPP): "this kernel has no bridge VLAN filtering: leave `vlan` out",
     (Veth, errno.EOPNOTSUPP): "this kernel has no veth (CONFIG_VETH)",
     (Veth, errno.EEXIST): "an interface of that name is there already, in the pod or on the node",
     (Bridge, errno.EOPNOTSUPP): "this kernel has no bridge (CONFIG_BRIDGE)",
-    (RuleChain, errno.EOPNOTSUPP): "this kernel lacks a part of nftables (bridge family, masq)",
+    (RuleChain, errno.EOPNOTSUPP): (
+        "this kernel lacks a part of nftables (bridge family, masq), or " + _FOREIGN_TABLE
+    ),
+    (RuleChain, errno.EEXIST): _FOREIGN_TABLE,
+    (RuleChain, errno.EINVAL): _FOREIGN_TABLE,
+    (RuleChain, errno.EBUSY): _FOREIGN_TABLE,
     (Addr, errno.EACCES): "IPv6 is disabled for this interface or namespace",
     (RouteTo, errno.ENETUNREACH): "the route's next hop is not on a network of this interface",
     (RouteTo, errno.EHOSTUNREACH): "the route's next hop is not on a network of this interface",
@@ -406,4 +412,7 @@ _REMEDIES: dict[tuple[type, int], str] = {
 
 
 def _remedy(error: KernelError, step: Step) -> str:
-    return _REMEDIES.get((type(step.subject), error.errno), error.details)
+    kind = type(step.subject)
+    if isinstance(step.wanted, Bridge) and step.wanted.vlan_filtering:
+        kind = PortVlan
+    return _REMEDIES.get((kind, error.errno), error.details)

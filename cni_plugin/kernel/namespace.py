@@ -33,7 +33,7 @@ def open_pod_netns(path: str) -> int:
     Raises NetnsGone when it cannot be opened and InvalidNetns when it is something else or the
     namespace we are in: checked before anything is changed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NetnsGone(

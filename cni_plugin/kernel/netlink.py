@@ -35,6 +35,7 @@ ATTR = struct.Struct("=HH")  # struct nlattr: len, type
 RECEIVE_BYTES = 1 << 18  # larger than any dump chunk the kernel makes (32 KiB), one read each
 # A part was lost; the rest of a dump before, which nobody read to its end, is still under way.
 DUMP_AGAIN = (errno.ENOBUFS, errno.EBUSY)
+BATCH_MAX = 128  # messages in a datagram: it and its answers must fit the socket's buffers
 ANSWER_TIMEOUT_S = 10  # netlink answers from the caller's own context; longer means it never will
 
 Attrs = dict[int, bytes]
@@ -172,6 +173,14 @@ class Socket:
         self._socket.close()
 
     def batch(self, messages: Sequence[Message]) -> list[KernelError | None]:
+        """Sends all and waits for each one's acknowledgement, in order; see `_datagram`."""
+        return [
+            outcome
+            for start in range(0, len(messages), BATCH_MAX)
+            for outcome in self._datagram(messages[start : start + BATCH_MAX])
+        ]
+
+    def _datagram(self, messages: Sequence[Message]) -> list[KernelError | None]:
         """Sends all in one datagram and waits for each one's acknowledgement, in order.
 
         The kernel goes on after a failure, so the outcome of every message is returned. A datagram

@@ -77,9 +77,9 @@ def _parse_comment(data: bytes) -> str:
 
 def new_table(family: str) -> Iterator[Message]:
     """The table and its sets; what is there already stays as it is."""
-    yield _message(
-        NEWTABLE, family, text(1, TABLE), f"nft add table {family} {TABLE}", NLM_F_CREATE
-    )
+    # No flags: a table that somebody made dormant is woken.
+    body = text(1, TABLE) + be32(2, 0)
+    yield _message(NEWTABLE, family, body, f"nft add table {family} {TABLE}", NLM_F_CREATE)
     for number, name in enumerate(FAMILY_SETS[family], 1):
         fields = SETS[name]
         key_type = 0

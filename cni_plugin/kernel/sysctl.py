@@ -26,10 +26,11 @@ def write(path: tuple[str, ...], value: str) -> None:
         with open(_file(path), "w", encoding="ascii") as file:
             file.write(value)
     except OSError as error:
-        raise KernelRefused(
-            f"sysctl -w net/{'/'.join(path)}={value}: {error.strerror}",
-            "is /proc/sys read-only here? podwire needs to write net sysctls",
-        ) from error
+        remedy = "is /proc/sys read-only here? podwire needs to write net sysctls"
+        if isinstance(error, FileNotFoundError):
+            remedy = "the kernel has no such setting: is IPv6 off, or the link gone?"
+        line = f"sysctl -w net/{'/'.join(path)}={value}: {error.strerror}"
+        raise KernelRefused(line, remedy) from error
 
 
 def _file(path: tuple[str, ...]) -> str:

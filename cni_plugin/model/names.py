@@ -6,6 +6,7 @@ from _blake2 import blake2b  # hashlib loads OpenSSL: 6 ms of a cold start for t
 from base64 import b32encode
 
 HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
+ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
 
 
@@ -30,5 +31,9 @@ def mac_address(*parts: str) -> str:
 
 
 def alias(network: str, container_id: str, ifname: str) -> str:
-    """The mark on both ends of an attachment's link (IFLA_IFALIAS, at most 255 bytes)."""
-    return f"podwire {network} {container_id} {ifname}"[:255]
+    """The mark on the host's end of an attachment's link. Where it would be too long for one, a
+    digest stands for it; such a link is found by its name, and by GC through its record."""
+    whole = f"podwire {network} {container_id} {ifname}"
+    if len(whole) <= ALIAS_MAX:
+        return whole
+    return f"podwire-long {digest(network, container_id, ifname)}"

@@ -106,7 +106,8 @@ def differences(wanted: Iterable[Obj], found: Found) -> tuple[str, ...]:
         if step.found is None:
             lines.append(f"missing: {line}")
         else:
-            lines.append(f"{_named(step.subject)}: {_fields(step.subject, step.found)}")
+            subject = line if isinstance(step.subject, RouteTo) else _named(step.subject)
+            lines.append(f"{subject}: {_fields(step.subject, step.found)}")
     return tuple(lines)
 
 

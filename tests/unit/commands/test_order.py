@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, NamedTuple
 
@@ -133,6 +133,9 @@ class World:
         return ()
 
     # the records
+
+    def lock(self, _network: str, _attachment: Attachment) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def load(self, network: str, attachment: Attachment) -> Record | None:
         return self.records.get((network, attachment))

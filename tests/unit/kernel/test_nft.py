@@ -63,7 +63,8 @@ def expression(expr: Expr) -> Json:
 @pytest.mark.parametrize(("family", "number"), [("inet", 1), ("bridge", 7)])
 def test_a_table_is_made_with_all_its_sets_and_never_exclusively(family: str, number: int) -> None:
     table, *sets = map(decoded, nft.new_table(family))
-    assert table == (0, REQUEST | CREATE, number, {"NFTA_TABLE_NAME": "podwire"})
+    awake = {"NFTA_TABLE_NAME": "podwire", "NFTA_TABLE_FLAGS": 0}
+    assert table == (0, REQUEST | CREATE, number, awake)
     assert [made[3]["NFTA_SET_NAME"] for made in sets] == list(FAMILY_SETS[family])
     assert {made[:3] for made in sets} == {(9, REQUEST | CREATE, number)}
     assert len({made[3]["NFTA_SET_ID"] for made in sets}) == len(sets)

@@ -56,7 +56,12 @@ def test_the_two_ends_of_a_pair_have_different_macs() -> None:
 
 def test_an_alias_tells_whose_the_link_is_and_fits_the_kernel() -> None:
     assert names.alias("net", "id", "eth0") == "podwire net id eth0"
-    assert len(names.alias("n" * 200, "i" * 200, "eth0").encode()) == 255
+    longest = names.alias("n" * 200, "i" * 40, "eth0")
+    assert (len(longest), longest.split(" ")[0]) == (254, "podwire")
+    replaced = names.alias("n" * 200, "i" * 41, "eth0")
+    assert len(replaced) < 254
+    assert replaced.startswith("podwire-long ")
+    assert replaced != names.alias("n" * 200, "i" * 42, "eth0")
 
 
 @pytest.mark.parametrize(
