@@ -76,10 +76,11 @@ def review_base(document: Mapping[str, object]) -> BaseReview:
         found += [*model_problems(error), *ipam.problems]
         return BaseReview(None, tuple(found))
     found += ipam.problems
-    found += _contradictions(model, has_ipam=ipam.conf is not None or bool(ipam.problems))
+    has_ipam = ipam.conf is not None or bool(ipam.problems)
+    found += _contradictions(model, has_ipam=has_ipam)
     if ipam.conf is not None:
         found += _with_ipam(model, version, ipam.conf)
-    warnings = (*_warnings(model, base, ipam.conf), *ipam.warnings)
+    warnings = (*_warnings(model, base, has_ipam=has_ipam), *ipam.warnings)
     conf = None if found else _net_conf(model, version, ipam.conf)
     return BaseReview(conf, tuple(found), warnings)
 
@@ -152,16 +153,14 @@ def _with_ipam(model: PluginModel, version: str, ipam: IpamConf) -> list[Problem
     return found
 
 
-def _warnings(
-    model: PluginModel, document: Mapping[str, object], ipam: IpamConf | None
-) -> list[str]:
+def _warnings(model: PluginModel, document: Mapping[str, object], *, has_ipam: bool) -> list[str]:
     lines = [str(extra) for extra in extra_keys(model, "")]
     if model.ipMasqBackend == "iptables":
         lines.append("ipMasqBackend iptables is ignored: podwire always uses nftables")
     if model.mode == "ptp":
         useless = [key for key in _BRIDGE_ONLY if key in document]
         lines += [f"{key} has no effect in mode ptp" for key in useless]
-    if model.ipMasq and ipam is None:
+    if model.ipMasq and not has_ipam:
         lines.append("ipMasq has no effect without ipam")
     lines += [
         f"capabilities.{key}: podwire refuses an attachment that asks for it; {remedy}"

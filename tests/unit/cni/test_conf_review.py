@@ -93,3 +93,16 @@ def test_a_list_without_podwire_is_a_warning() -> None:
 def test_name_and_version_are_the_lists_as_the_runtime_has_it() -> None:
     own = PLUGIN | {"name": "not / ours", "cniVersion": "9.9.9"}
     assert problems(LIST | {"plugins": [own]}) == []
+
+
+@pytest.mark.parametrize("ipam", [{"subnet": "192.0.2.1/24"}, {"type": "../x"}, 5, [], True])
+def test_a_broken_ipam_is_not_also_called_absent(ipam: Any) -> None:
+    found, warnings = review(PLUGIN | {"name": "pods", "ipMasq": True, "ipam": ipam})
+    assert len(found) == 1
+    assert warnings == ()
+
+
+@pytest.mark.parametrize("ipam", [None, {}])
+def test_without_ipam_there_is_nothing_to_masquerade(ipam: Any) -> None:
+    document = PLUGIN | {"name": "pods", "cniVersion": "1.1.0", "ipMasq": True, "ipam": ipam}
+    assert review(document) == ((), ("ipMasq has no effect without ipam",))
