@@ -45,7 +45,7 @@ def run(serve: Serve, environ: Mapping[str, str]) -> int:
 
 
 def _undelivered(serve: Serve, environ: Mapping[str, str], stdin: bytes, reply: Reply) -> int:
-    _deliver(STDERR, reply.stderr + b"podwire: stdout cannot be written: the call is undone\n")
+    _deliver(STDERR, reply.stderr + b"stdout cannot be written: the call is undone\n")
     if environ.get("CNI_COMMAND") == "ADD" and reply.status == 0:
         undone = serve({**environ, "CNI_COMMAND": "DEL"}, stdin)
         _deliver(STDERR, undone.stderr + undone.stdout)

@@ -29,13 +29,9 @@ Warn = Callable[[str], None]
 
 def main() -> int:
     """The console script: one call of the plugin on environment, stdin and stdout."""
-    stdin = sys.stdin.buffer.read() if os.environ.get("CNI_COMMAND") else b""
-    reply = run(os.environ, stdin, cache=ConfigCache())
-    sys.stderr.buffer.write(reply.stderr)
-    sys.stderr.flush()
-    sys.stdout.buffer.write(reply.stdout)
-    sys.stdout.flush()
-    return reply.status
+    from cni_plugin.process import run as run_process
+
+    return run_process(lambda environ, stdin: run(environ, stdin, cache=ConfigCache()), os.environ)
 
 
 class Cache(Protocol):
