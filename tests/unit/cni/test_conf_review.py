@@ -106,3 +106,16 @@ def test_a_broken_ipam_is_not_also_called_absent(ipam: Any) -> None:
 def test_without_ipam_there_is_nothing_to_masquerade(ipam: Any) -> None:
     document = PLUGIN | {"name": "pods", "cniVersion": "1.1.0", "ipMasq": True, "ipam": ipam}
     assert review(document) == ((), ("ipMasq has no effect without ipam",))
+
+
+@pytest.mark.parametrize("in_one_set", [True, False])
+def test_too_many_ranges_are_refused_before_each_is_looked_at(in_one_set: bool) -> None:
+    many: list[Any] = [{"subnet": f"10.{i // 256}.{i % 256}.0/24"} for i in range(1024)]
+
+    def ranges(found: list[Any]) -> dict[str, Any]:
+        sets = [found] if in_one_set else [[one] for one in found]
+        return PLUGIN | {"name": "pods", "cniVersion": "1.1.0", "ipam": {"ranges": sets}}
+
+    assert problems(ranges(many)) == []
+    (problem,) = problems(ranges([*many, {"subnet": "not looked at"}]))
+    assert (problem.path, problem.value, problem.code) == ("ipam.ranges", "1025 ranges", 7)
