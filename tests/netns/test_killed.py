@@ -159,7 +159,7 @@ def test_a_kill_before_any_changing_call_leaves_nothing_after_one_delete(
         died = node.plugin(traced, env("ADD", pod), document)
         assert died.returncode != 0, f"not killed before {call} {n}"
         assert died.stdout == b""
-        if n % 2:
+        if n % 2 and not _is_done(node, pod):  # a done one that nobody heard of needs its DEL first
             network.add(pod)
             network.check(pod)
         network.delete(pod)
