@@ -4,7 +4,7 @@ Whole processes from outside, started by burst.c, each side on a node of its own
 verified: a run in which anything fails or is left prints no table. A benchmark is no test: it
 never fails on a time. Writes build/bench.json.
 
-BENCH_CASES="bridge ptp"  which cases (default all: see cases.py)
+BENCH_CASES="bridge ptp"  which cases (default: the first three; ipam-empty and ipam-4000 on demand)
 SAMPLES=30                sequential samples a verb and side, after a warm-up
 BENCH_OURS=FOLDER         podwire's executable is there (default: beside this Python)
 BENCH_NOISE=1             the reference beside itself: how far ratios of equals are from 1
@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from cases import CASES, Case  # noqa: E402
+from cases import CASES, DEFAULT_CASES, Case  # noqa: E402
 from sides import Batch, Side, WrongAnswer  # noqa: E402
 
 from tests.support.node import Pod, open_node  # noqa: E402
@@ -171,7 +171,7 @@ def main() -> int:
     """Measure the chosen cases; status 1 and no table when an answer was wrong."""
     if "PODWIRE_SANDBOX" not in os.environ:
         sys.exit("podwire: run it as `make bench`, inside hack/sandbox.sh")
-    names = os.environ.get("BENCH_CASES", "").replace(",", " ").split() or list(CASES)
+    names = os.environ.get("BENCH_CASES", "").replace(",", " ").split() or DEFAULT_CASES
     unknown = [name for name in names if name not in CASES]
     if unknown:
         sys.exit(f"podwire: no such case: {' '.join(unknown)}; there are: {' '.join(CASES)}")
