@@ -206,9 +206,9 @@ class _Row(threading.Thread):
             self.begun += 1
             self._call = self._stage.start("ADD", pod)
             self._call.process.wait()
+            answer = self._call.answer()  # closes its files, too
             if self._stopped.is_set():  # cut: whatever it says reaches nobody
                 return
-            answer = self._call.answer()
             if answer.ok:
                 self._stage.results[pod.container_id] = answer.document
             else:
