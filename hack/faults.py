@@ -52,14 +52,14 @@ def main() -> int:
         sys.exit(f"podwire: no scenario is named like {arguments.only!r}")
     skipped = {(one.name, plugin): why_not(one, plugin) for one in chosen for plugin in plugins}
     todo = list(_todo(chosen, plugins, skipped, arguments))
-    counts = _run_all(todo, arguments.jobs)
-    took_s = time.monotonic() - started
-    rows = {row: counts[row] for row in skipped if row in counts}
+    rows: dict[Row, Counts] = {}
+    for counts in _run_all(todo, arguments.jobs):
+        rows = {row: counts[row] for row in skipped if row in counts}
+        if arguments.json:  # after each piece: a campaign that is cut off has not been in vain
+            _write_json(Path(arguments.json), rows, skipped, time.monotonic() - started)
     print("\n".join(table(rows, skipped)))
     print("\n".join(_said(rows)))
-    print(_machine(took_s))
-    if arguments.json:
-        _write_json(Path(arguments.json), rows, skipped, took_s)
+    print(_machine(time.monotonic() - started))
     lost = [name for (name, plugin), one in rows.items() if plugin == "podwire" and one.losses]
     return 1 if lost else 0
 
@@ -91,8 +91,8 @@ def _todo(
             yield from pieces(scenario, plugin, runs, arguments.seed)
 
 
-def _run_all(todo: Sequence[Piece], jobs: int) -> dict[Row, Counts]:
-    """Pieces side by side, each on a node of its own; counts by row."""
+def _run_all(todo: Sequence[Piece], jobs: int) -> Iterator[dict[Row, Counts]]:
+    """Pieces side by side, each on a node of its own; the counts by row, after each piece."""
     counts: dict[Row, Counts] = {}
     started = time.monotonic()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -102,7 +102,7 @@ def _run_all(todo: Sequence[Piece], jobs: int) -> dict[Row, Counts]:
             found = future.result()
             counts.setdefault((piece.scenario.name, piece.plugin), Counts()).add(found)
             _progress(done, len(todo), piece, found, time.monotonic() - started)
-    return counts
+            yield counts
 
 
 def _progress(done: int, total: int, piece: Piece, found: Counts, took_s: float) -> None:
