@@ -76,8 +76,7 @@ else:
             return dict(zip(self._fields, self, strict=True))
 
         def _replace(self, **named: object) -> Any:
-            pairs = zip(self._fields, self, strict=True)
-            values = [named.pop(field, value) for field, value in pairs]
+            made = tuple.__new__(type(self), map(named.pop, self._fields, self))
             if named:
                 raise ValueError(f"{type(self).__name__} has no {', '.join(named)}")
-            return type(self)(*values)
+            return made

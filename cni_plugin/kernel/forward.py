@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cni_plugin.kernel import nft
 from cni_plugin.kernel.netlink import Socket
+from cni_plugin.kernel.sysctl import read_file
 
 PROGRAM = {4: "iptables", 6: "ip6tables"}
 NFT_FAMILY = {4: "ip", 6: "ip6"}
@@ -22,8 +23,7 @@ def nft_forward_drops(filter_socket: Socket | None, version: int) -> bool:
 def legacy_filter_loaded(version: int) -> bool:
     """Whether this namespace has a legacy `filter` table; its policy only iptables-legacy tells."""
     try:
-        with open(LEGACY_TABLES[version], encoding="ascii") as file:
-            return "filter" in file.read().split()
+        return "filter" in read_file(LEGACY_TABLES[version]).split()
     except OSError:  # no legacy tables in this kernel, or not ours to read
         return False
 

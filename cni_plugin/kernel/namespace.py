@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fcntl import ioctl
 
 from cni_plugin.cni.errors import CNIError, InvalidEnvironment, IoFailure
-from ipam.lean_typing import TypeVar
+from ipam.lean_typing import Any, TypeVar
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
@@ -74,9 +74,21 @@ def _setns(descriptor: int) -> None:
         return
     import ctypes
 
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
+    if _libc().setns(descriptor, CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+_loaded: list[Any] = []
+
+
+def _libc() -> Any:
+    """Loaded once: each CDLL makes a class of its own."""
+    if not _loaded:
+        import ctypes
+
+        _loaded.append(ctypes.CDLL(None, use_errno=True))
+    return _loaded[0]
 
 
 def inside(descriptor: int, work: Callable[[], T]) -> T:

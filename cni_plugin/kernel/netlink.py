@@ -19,6 +19,7 @@ from cni_plugin.cni.errors import KernelRefused
 from ipam.lean_typing import NamedTuple
 
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+SO_RCVTIMEO, SO_SNDTIMEO = 20, 21  # asm-generic/socket.h, as `_socket` does not name them
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -33,8 +34,10 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: len, type, flags, seq, pid
 ATTR = struct.Struct("=HH")  # struct nlattr: len, type
 RECEIVE_BYTES = 1 << 18  # larger than any dump chunk the kernel makes (32 KiB), one read each
+TIMEVAL = struct.Struct("=qq")  # struct __kernel_sock_timeval: s, us
 # A part was lost; the rest of a dump before, which nobody read to its end, is still under way.
 DUMP_AGAIN = (errno.ENOBUFS, errno.EBUSY)
+ABSENT = (errno.ENODEV, errno.ENOENT, errno.ESRCH)  # a get's way to say "no such object"
 BATCH_MAX = 128  # messages in a datagram: it and its answers must fit the socket's buffers
 ANSWER_TIMEOUT_S = 10  # netlink answers from the caller's own context; longer means it never will
 
@@ -153,6 +156,7 @@ class Socket:
 
     def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
         self._sequence = 0
+        self._buffer = bytearray(RECEIVE_BYTES)  # one for all answers: a new one costs four calls
         kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
         try:
             self._socket = _socket.socket(_socket.AF_NETLINK, kind, protocol)
@@ -166,7 +170,10 @@ class Socket:
         if protocol == NETLINK_ROUTE:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         self._socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 1 << 20)
-        self._socket.settimeout(ANSWER_TIMEOUT_S)
+        # Not settimeout(), which asks poll(2) before each call.
+        limit = TIMEVAL.pack(ANSWER_TIMEOUT_S, 0)
+        for option in (SO_RCVTIMEO, SO_SNDTIMEO):
+            self._socket.setsockopt(_socket.SOL_SOCKET, option, limit)
         self._socket.bind((0, 0))
 
     def close(self) -> None:
@@ -223,21 +230,39 @@ class Socket:
 
     def get(self, message: Message) -> Received | None:
         """The single answer to a get request; None when there is no such object."""
-        self._send([message], NLM_F_ACK)
-        answer = None
-        while True:
+        return self.get_many([message])[0]
+
+    def get_many(self, messages: Sequence[Message]) -> list[Received | None]:
+        """The answer to each of several get requests, sent at once; see `get`."""
+        return [
+            answer
+            for start in range(0, len(messages), BATCH_MAX)
+            for answer in self._answers(messages[start : start + BATCH_MAX])
+        ]
+
+    def _answers(self, messages: Sequence[Message]) -> list[Received | None]:
+        """No acknowledgement is asked for: the kernel answers a get with the object or an error.
+        The first error that is not "no such object" is raised when all have been answered."""
+        first = self._sequence + 1
+        self._send(messages, 0)
+        answers: list[Received | None] = [None] * len(messages)
+        missing = set(range(len(messages)))
+        refused: KernelError | None = None
+        while missing:
             for sequence, received in self._receive():
-                if sequence != self._sequence:
-                    continue
+                index = sequence - first
+                if index not in missing:
+                    continue  # the late answer to a call before
+                missing.discard(index)
                 if received.type != NLMSG_ERROR:
-                    answer = received
+                    answers[index] = received
                     continue
-                failure = _error(received, message.line)
-                if failure is None:
-                    return answer
-                if failure.errno in (errno.ENODEV, errno.ENOENT, errno.ESRCH):
-                    return None
-                raise failure
+                failure = _error(received, messages[index].line)
+                if failure is not None and failure.errno not in ABSENT:
+                    refused = refused or failure
+        if refused is not None:
+            raise refused
+        return answers
 
     def dump(self, message: Message) -> list[Received]:
         """Every object of a dump request. A dump that a change interrupted, or of which a part was
@@ -289,16 +314,21 @@ class Socket:
 
     def _receive(self) -> Iterator[tuple[int, Received]]:
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
-        except TimeoutError as error:
+            end = self._socket.recv_into(self._buffer)
+        except BlockingIOError as error:
             raise KernelError(errno.ETIMEDOUT, "netlink", "no answer in 10 s") from error
         except OSError as error:
             raise KernelError(error.errno or 0, "netlink answer") from error
-        offset = 0
-        while offset + HEADER.size <= len(data):
-            size, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-            yield sequence, Received(kind, flags, data[offset + HEADER.size : offset + size])
-            offset += (size + 3) & ~3
+        return messages_in(bytes(memoryview(self._buffer)[:end]))
+
+
+def messages_in(data: bytes) -> Iterator[tuple[int, Received]]:
+    """(sequence number, message) of each message in a datagram."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        size, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        yield sequence, Received(kind, flags, data[offset + HEADER.size : offset + size])
+        offset += (size + 3) & ~3
 
 
 def encode(message: Message, sequence: int, flags: int = 0) -> bytes:

@@ -222,13 +222,22 @@ def delete_element(element: Element) -> Message:
     return _message(DELSETELEM, element.family, body, _element_line("delete", element))
 
 
-def observe_element(socket: Socket | None, element: Element) -> Element | None:
-    """The element with that key, as the kernel has it; None when element, set or table is gone."""
+def observe_elements(socket: Socket | None, wanted: Sequence[Element]) -> list[Element]:
+    """Those of the elements that are there, as the kernel has them."""
+    if socket is None:
+        return []
+    answers = socket.get_many([_get_element(element) for element in wanted])
+    return [
+        found
+        for element, received in zip(wanted, answers, strict=True)
+        if received is not None
+        for found in _elements(element.family, element.set, received)
+    ]
+
+
+def _get_element(element: Element) -> Message:
     body = _element_list(element, whole=False)
-    message = _message(GETSETELEM, element.family, body, _element_line("get", element))
-    received = socket.get(message) if socket else None
-    found = list(_elements(element.family, element.set, received)) if received else []
-    return found[0] if found else None
+    return _message(GETSETELEM, element.family, body, _element_line("get", element))
 
 
 def observe_owned(socket: Socket | None, owners: Collection[str]) -> list[Element]:

@@ -31,7 +31,8 @@ from cni_plugin.model.objects import (
 from ipam.lean_typing import Any
 
 DEFAULT_VLAN = 1
-MANY = 16  # elements asked for one by one, at 0.4 ms each; a reading of a whole set costs 1 to 10
+NO_LINKS = ("all", "default")  # below /proc/sys/net/ipv4/conf, but no links
+MANY = 16  # elements asked for one by one; a reading of a whole set costs 1 to 10 ms
 # Destinations of no one (RFC 5737, RFC 3849): asking for the route to them finds the default. The
 # second is for a node that has the first one as its own after all.
 PROBES = tuple(
@@ -47,21 +48,22 @@ def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
     if chains:
         found += nft.observe_chains(places.filter_if_any, chains)
     found += _routes(places, [obj for obj in wanted if isinstance(obj, RouteTo)])
-    many = _crowded(wanted)
+    elements = [obj for obj in wanted if isinstance(obj, Element)]
+    many = _crowded(elements)
     found += _from_dumps(places, many)
-    asked = set(map(id, many))
+    crowded = set(map(id, many))
+    few = [obj for obj in elements if id(obj) not in crowded]
+    found += nft.observe_elements(places.filter_if_any, few) if few else []
     for obj in wanted:
-        if id(obj) in asked:
-            continue
         reader = _READERS.get(type(obj))
         if reader and (seen := reader(places, obj)) is not None:
             found.append(seen)
+    found += _sysctls(places, [obj for obj in wanted if isinstance(obj, Sysctl)])
     return {key(obj): obj for obj in found}
 
 
-def _crowded(wanted: Iterable[Obj]) -> list[Element]:
+def _crowded(elements: list[Element]) -> list[Element]:
     """The elements of those sets of which so many are wanted that reading the set is quicker."""
-    elements = [obj for obj in wanted if isinstance(obj, Element)]
     if len(elements) <= MANY:
         return []
     count = Counter(obj[:2] for obj in elements)
@@ -197,15 +199,24 @@ def _route_to(place: str, name: str, route: rtnl.Route) -> RouteTo:
     )
 
 
-def _sysctl(places: Places, wanted: Sysctl) -> Sysctl | None:
+def _sysctls(places: Places, wanted: list[Sysctl]) -> Iterator[Sysctl]:
+    """Those of a link that is not there are not looked for; the pod is entered once."""
+    there = [obj for obj in wanted if _may_be_there(places, obj)]
+    for place in dict.fromkeys(obj.place for obj in there):
+        here = [obj for obj in there if obj.place == place]
+        values = places.run(place, lambda here=here: [sysctl.read(obj.path) for obj in here])
+        for obj, value in zip(here, values, strict=True):
+            if value is not None:
+                yield obj._replace(value=value)
+
+
+def _may_be_there(places: Places, wanted: Sysctl) -> bool:
     if wanted.place == POD and not places.has_pod:
-        return None
-    value = places.run(wanted.place, lambda: sysctl.read(wanted.path))
-    return None if value is None else wanted._replace(value=value)
-
-
-def _element(places: Places, wanted: Element) -> Element | None:
-    return nft.observe_element(places.filter_if_any, wanted)
+        return False
+    match wanted.path:
+        case (_, "conf", link, _) if link not in NO_LINKS:
+            return places.link(wanted.place, link) is not None
+    return True
 
 
 def _forward(places: Places, wanted: ForwardAccept) -> ForwardAccept | None:
@@ -217,7 +228,7 @@ def _forward(places: Places, wanted: ForwardAccept) -> ForwardAccept | None:
 _READERS: dict[type, Callable[[Places, Any], Obj | None]] = {
     Bridge: _bridge, Veth: _veth, AnyLink: _any_link, Port: _port, PortVlan: _port_vlan,
     Up: _up, Addr: _addr,
-    Neigh: _neigh, Sysctl: _sysctl, Element: _element, ForwardAccept: _forward,
+    Neigh: _neigh, ForwardAccept: _forward,
 }  # fmt: skip
 
 

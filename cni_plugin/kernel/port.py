@@ -131,8 +131,8 @@ class NodeKernel:
 
     def holds(self, network: str, address: IPAddress) -> bool:
         """Whether a pod of the network on this node has the address."""
-        return (
-            nft.observe_element(self._places.filter_if_any, element(network, address)) is not None
+        return bool(
+            nft.observe_elements(self._places.filter_if_any, [element(network, address)])
         )
 
 

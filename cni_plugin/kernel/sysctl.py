@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from cni_plugin.cni.errors import KernelRefused
+
+PAGE_BYTES = 4096  # what /proc gives at once
 
 
 def read(path: tuple[str, ...]) -> str | None:
     """The value, stripped; None when the kernel has no such entry (IPv6 off, link gone)."""
     try:
-        with open(_file(path), encoding="ascii") as file:
-            return file.read().strip()
+        return read_file(_file(path)).strip()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -23,14 +25,27 @@ def read(path: tuple[str, ...]) -> str | None:
 def write(path: tuple[str, ...], value: str) -> None:
     """Raises KernelRefused with the `sysctl` line and the remedy."""
     try:
-        with open(_file(path), "w", encoding="ascii") as file:
-            file.write(value)
+        descriptor = os.open(_file(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
     except OSError as error:
         remedy = "is /proc/sys read-only here? podwire needs to write net sysctls"
         if isinstance(error, FileNotFoundError):
             remedy = "the kernel has no such setting: is IPv6 off, or the link gone?"
         line = f"sysctl -w net/{'/'.join(path)}={value}: {error.strerror}"
         raise KernelRefused(line, remedy) from error
+
+
+def read_file(path: str) -> str:
+    """A small file of /proc in one read: a Python file object makes nine calls of it. Raises
+    OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, PAGE_BYTES).decode("ascii", "replace")
+    finally:
+        os.close(descriptor)
 
 
 def _file(path: tuple[str, ...]) -> str:

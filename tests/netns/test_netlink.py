@@ -153,7 +153,7 @@ def test_after_a_failed_transaction_the_next_one_works(node: Node, filters: Sock
         nft.transaction(filters, [*nft.new_table("inet"), nft.delete_element(missing)])
     present = missing._replace(owner="pwmissing")
     nft.transaction(filters, [*nft.new_table("inet"), nft.new_element(present)])
-    assert nft.observe_element(filters, missing) == present
+    assert nft.observe_elements(filters, [missing]) == [present]
     assert nft.observe_set(filters, "inet", "mac_ports") == [present]
     assert 'elements = { "pwmissing" comment "pwmissing" }' in (
         node.run("nft", "list", "set", "inet", "podwire", "mac_ports").stdout
@@ -162,4 +162,4 @@ def test_after_a_failed_transaction_the_next_one_works(node: Node, filters: Sock
 
 def test_a_set_of_a_table_that_is_not_there_is_empty(filters: Socket) -> None:
     assert nft.observe_set(filters, "inet", "mac_ports") == []
-    assert nft.observe_element(filters, Element("inet", "mac_ports", ("x",))) is None
+    assert nft.observe_elements(filters, [Element("inet", "mac_ports", ("x",))]) == []

@@ -97,11 +97,12 @@ class Peer:
     def send(self, data: bytes) -> None:
         self.sent.append(data)
 
-    def recv(self, size: int) -> bytes:
+    def recv_into(self, buffer: bytearray) -> int:
         answer = self._answers.pop(0)
-        if isinstance(answer, bytes):
-            return answer
-        raise answer
+        if not isinstance(answer, bytes):
+            raise answer
+        buffer[: len(answer)] = answer
+        return len(answer)
 
     def close(self) -> None:
         pass
@@ -110,6 +111,7 @@ class Peer:
 def socket_with(*answers: bytes | type[Exception]) -> tuple[Socket, Peer]:
     made, peer = Socket.__new__(Socket), Peer(answers)
     made._sequence = 0
+    made._buffer = bytearray(netlink.RECEIVE_BYTES)
     made._socket = peer  # type: ignore[assignment]  # the peer is all that the tests need of it
     return made, peer
 
@@ -140,7 +142,7 @@ def test_the_kernels_own_words_are_in_the_error(capped: bool) -> None:
 
 
 def test_get_gives_the_answer() -> None:
-    made, _ = socket_with(_message(16, 1, b"link") + _error(1, 0))
+    made, _ = socket_with(_message(16, 1, b"link"))
     found = made.get(GET)
     assert found is not None
     assert found.body == b"link"
@@ -150,6 +152,23 @@ def test_get_gives_the_answer() -> None:
 def test_get_of_what_is_not_there_is_none(code: int) -> None:
     made, _ = socket_with(_error(1, code))
     assert made.get(GET) is None
+
+
+def test_many_gets_go_in_one_datagram_and_come_back_in_order() -> None:
+    answers = _message(16, 2, b"two "), _error(1, errno.ENOENT), _message(16, 3, b"last")
+    made, peer = socket_with(*answers)
+    found = made.get_many([GET, GET, GET])
+    assert [one.body if one else None for one in found] == [None, b"two ", b"last"]
+    assert len(peer.sent) == 1
+
+
+def test_a_refusal_among_many_gets_is_raised_when_all_are_answered() -> None:
+    made, _ = socket_with(_error(1, errno.EPERM), _message(16, 2), _message(16, 3, b"next"))
+    with pytest.raises(KernelError):
+        made.get_many([GET, GET])
+    found = made.get(GET)
+    assert found is not None
+    assert found.body == b"next"
 
 
 def test_get_raises_any_other_refusal() -> None:
@@ -192,7 +211,7 @@ def test_a_refused_dump_raises() -> None:
 
 
 def test_no_answer_is_an_error_not_a_hang() -> None:
-    made, _ = socket_with(TimeoutError)
+    made, _ = socket_with(BlockingIOError)
     with pytest.raises(KernelError) as failure:
         made.get(GET)
     assert failure.value.errno == errno.ETIMEDOUT

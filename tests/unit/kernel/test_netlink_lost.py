@@ -13,6 +13,7 @@ from cni_plugin.kernel.netlink import (
     HEADER,
     NLMSG_DONE,
     NLMSG_ERROR,
+    RECEIVE_BYTES,
     KernelError,
     Message,
     Socket,
@@ -38,14 +39,16 @@ class _Wire:
     def send(self, _data: bytes) -> None:
         return
 
-    def recv(self, _size: int) -> bytes:
+    def recv_into(self, buffer: bytearray) -> int:
         answer: bytes = self._answers.pop(0)()
-        return answer
+        buffer[: len(answer)] = answer
+        return len(answer)
 
 
 def _socket(wire: Any) -> Socket:
     made = Socket.__new__(Socket)
     made._sequence = 0
+    made._buffer = bytearray(RECEIVE_BYTES)
     made._socket = wire
     return made
 
