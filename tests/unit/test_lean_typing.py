@@ -89,3 +89,20 @@ def test_matching_by_position() -> None:
     match Light(1, "y"):
         case Light(a, b, _):
             assert (a, b) == (1, "y")
+
+
+def test_a_quickened_class_makes_and_refuses_the_same() -> None:
+    class Quick(lean_typing.NamedTuple):
+        a: int
+        b: str = "x"
+        c: tuple[int, ...] = ()
+
+    lean_typing.quicken()
+    for args, kwargs in CALLS:
+        made: typing.Any = Quick(*args, **kwargs)  # type: ignore[arg-type]
+        assert tuple(made) == tuple(Reference(*args, **kwargs))  # type: ignore[arg-type]
+        assert type(made) is Quick
+        assert made._replace(a=9)[0] == 9
+    for args, kwargs in WRONG:
+        with pytest.raises(TypeError):
+            Quick(*args, **kwargs)  # type: ignore[arg-type]

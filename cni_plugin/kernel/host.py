@@ -1,0 +1,116 @@
+"""The sockets of the host's namespace, and what is known of nftables' rules there.
+
+A direct run makes one for its call; the agent keeps one a worker, so that calls share the sockets
+and a rule set that was read once is read again only when somebody has changed it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+
+from cni_plugin.kernel import nft
+from cni_plugin.kernel.netlink import NETLINK_NETFILTER, KernelError, Message, Socket
+from cni_plugin.model.objects import Key, RuleChain, key
+from ipam.lean_typing import NamedTuple
+
+
+class Commits:
+    """How many transactions the workers of this process have committed that left the chains as
+    they were; shared by them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class _Seen(NamedTuple):
+    """What was wanted of a chain, and what was found."""
+
+    wanted: RuleChain
+    found: RuleChain | None
+
+
+class Host:
+    """Sockets, opened on first use. For one thread at a time; its workers share `commits`."""
+
+    def __init__(self, commits: Commits | None = None) -> None:
+        self._route: Socket | None = None
+        self._filter: Socket | None = None
+        self._commits = commits or Commits()
+        self._chains: dict[Key, _Seen] = {}
+        self._policies: dict[str, str | None] = {}
+        # The rule set's generation less our commits: the same as long as nobody else commits.
+        self._foreign = -1
+
+    @property
+    def route(self) -> Socket:
+        """The rtnetlink socket."""
+        if self._route is None:
+            self._route = Socket()
+        return self._route
+
+    @property
+    def filter(self) -> Socket:
+        """The nftables socket."""
+        if self._filter is None:
+            self._filter = Socket(NETLINK_NETFILTER)
+        return self._filter
+
+    @property
+    def filter_if_any(self) -> Socket | None:
+        """None in a kernel without nftables: then none of its objects exist."""
+        try:
+            return self.filter
+        except KernelError as error:
+            if error.errno == errno.EPROTONOSUPPORT:
+                return None
+            raise
+
+    def chains(self, wanted: Iterable[RuleChain]) -> list[RuleChain]:
+        """See nft.observe_chains."""
+        wanted = list(wanted)
+        self._keep_or_forget()
+        unknown = [chain for chain in wanted if self._unknown(chain)]
+        found = {key(one): one for one in nft.observe_chains(self.filter_if_any, unknown)}
+        for chain in unknown:
+            self._chains[key(chain)] = _Seen(chain, found.get(key(chain)))
+        seen = (self._chains[key(chain)].found for chain in wanted)
+        return [chain for chain in seen if chain is not None]
+
+    def _unknown(self, wanted: RuleChain) -> bool:
+        seen = self._chains.get(key(wanted))
+        return seen is None or seen.wanted != wanted
+
+    def forward_policy(self, family: str) -> str | None:
+        """See nft.forward_policy."""
+        self._keep_or_forget()
+        if family not in self._policies:
+            self._policies[family] = nft.forward_policy(self.filter_if_any, family)
+        return self._policies[family]
+
+    def _keep_or_forget(self) -> None:
+        """Every commit, whoever makes it, raises the generation by one: when it has risen by more
+        than this process has committed, nothing that was seen counts."""
+        socket = self.filter_if_any
+        ours = self._commits.count  # before asking: a commit meanwhile only costs a reading
+        foreign = -1 if socket is None else nft.generation(socket) - ours
+        if foreign != self._foreign or foreign == -1:
+            self._chains.clear()
+            self._policies.clear()
+            self._foreign = foreign
+
+    def commit(self, messages: Sequence[Message], *, chains: bool) -> None:
+        """One transaction. chains: it makes or takes away some, so that every worker's view of
+        them is old. Raises KernelError."""
+        if not messages:
+            return
+        nft.transaction(self.filter, messages)
+        if not chains:
+            self._commits.count += 1
+
+    def close(self) -> None:
+        """They are opened again when they are needed."""
+        for socket in (self._route, self._filter):
+            if socket is not None:
+                socket.close()
+        self._route = self._filter = None
