@@ -11,6 +11,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 from collections.abc import Callable, Mapping
 
+from cni_plugin.cni.env import REQUEST_ID, UNDOES
 from cni_plugin.cni.errors import IoFailure, TryAgainLater
 from cni_plugin.cni.skel import error_reply
 from cni_plugin.cni.values import Reply
@@ -35,6 +36,7 @@ def run(serve: Serve, environ: Mapping[str, str]) -> int:
     except OSError as error:
         reply = error_reply(IoFailure(f"stdin cannot be read: {error.strerror}"))
     else:
+        environ = {REQUEST_ID: os.urandom(16).hex(), **environ}
         reply = serve(environ, stdin)
         if not _deliver(STDOUT, reply.stdout):
             return _undelivered(serve, environ, stdin, reply)
@@ -47,7 +49,8 @@ def run(serve: Serve, environ: Mapping[str, str]) -> int:
 def _undelivered(serve: Serve, environ: Mapping[str, str], stdin: bytes, reply: Reply) -> int:
     _deliver(STDERR, reply.stderr + b"stdout cannot be written: the call is undone\n")
     if environ.get("CNI_COMMAND") == "ADD" and reply.status == 0:
-        undone = serve({**environ, "CNI_COMMAND": "DEL"}, stdin)
+        call = environ[REQUEST_ID]
+        undone = serve({**environ, "CNI_COMMAND": "DEL", UNDOES: call}, stdin)
         _deliver(STDERR, undone.stderr + undone.stdout)
     return 1
 

@@ -18,7 +18,11 @@ PENDING, DONE = "pending", "done"  # ADD is under way, or was cut off; ADD ended
 
 class Record(NamedTuple):
     """One attachment. ipam_type "": layer 2 only. netns_inode: the namespace's identity while it
-    lives. addresses: texts, as given by IPAM."""
+    lives. addresses: texts, as given by IPAM.
+
+    request: which call made it ("" unknown), so that the call is never run twice. conf and result
+    (packed, see cni.packing): what it was made of and what was answered, so that it can be made
+    whole again; None in a record of an older podwire."""
 
     network: str
     attachment: Attachment
@@ -31,9 +35,13 @@ class Record(NamedTuple):
     data_dir: str
     addresses: tuple[str, ...]
     owned: tuple[Obj, ...]
+    request: str = ""
+    conf: Any = None
+    result: Any = None
 
 
 _FIELDS = frozenset(Record._fields)
+_ADDED = {"request": "", "conf": None, "result": None}  # older records are without
 
 
 def dump(record: Record) -> bytes:
@@ -51,7 +59,7 @@ def load(data: bytes, *, whole: bool = True) -> Record | None:
 
     whole False: without the objects, for who only looks at thousands."""
     try:
-        fields = json.loads(data)
+        fields = {**_ADDED, **json.loads(data)}
         if fields.keys() != _FIELDS:
             return None
         fields["attachment"] = Attachment(*fields["attachment"])

@@ -10,23 +10,12 @@ from __future__ import annotations
 import json
 from binascii import crc32
 from collections.abc import Mapping
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
 
 from cni_plugin import __version__
-from cni_plugin.cni.values import Dns, NetConf, RuntimeConf
-from ipam.lean_typing import Any, NamedTuple
-from ipam.values import IpamConf, Range, Route
+from cni_plugin.cni.packing import CONF_TUPLES, pack, unpack
+from cni_plugin.cni.values import NetConf
+from ipam.lean_typing import NamedTuple
 
-_TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
-_TUPLES = (NetConf, IpamConf, Range, Route, Dns, RuntimeConf)
-_CLASSES: Mapping[str, Any] = {cls.__name__: cls for cls in (*_TEXTS, *_TUPLES)}
 # Read at every call by conf_runtime, or no part of the config at all.
 _PER_CALL = ("prevResult", "args", "runtimeConfig")
 _RUNTIME_OF_BASE = "ipRanges"  # the one capability that is validated with the ipam section
@@ -59,7 +48,7 @@ def fingerprint(document: Mapping[str, object]) -> bytes:
     """
     subject = {
         "podwire": __version__,
-        "fields": {cls.__name__: cls._fields for cls in _TUPLES},
+        "fields": {cls.__name__: cls._fields for cls in CONF_TUPLES},
         "document": base_document(document),
     }
     return json.dumps(subject, sort_keys=True, separators=(",", ":")).encode()
@@ -72,7 +61,7 @@ def cache_name(key: bytes) -> str:
 
 def dump_conf(conf: NetConf, warnings: tuple[str, ...], key: bytes) -> bytes:
     """The cache file's content for the fingerprint `key`: two lines, the second ends it."""
-    value = json.dumps([_pack(conf), list(warnings)], separators=(",", ":"))
+    value = json.dumps([pack(conf), list(warnings)], separators=(",", ":"))
     return key + b"\n" + value.encode() + b"\n"
 
 
@@ -83,30 +72,8 @@ def load_conf(data: bytes, key: bytes) -> Cached | None:
         return None
     try:
         packed, warnings = json.loads(rest)
-        conf = _unpack(packed)
+        conf = unpack(packed)
         lines = tuple(str(line) for line in warnings)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Cached(conf, lines) if isinstance(conf, NetConf) else None
-
-
-def _pack(value: Any) -> Any:
-    if isinstance(value, _TUPLES):
-        fields = {name: _pack(field) for name, field in value._asdict().items()}
-        return {type(value).__name__: fields}
-    if isinstance(value, tuple):
-        return [_pack(item) for item in value]
-    if isinstance(value, _TEXTS):
-        return {type(value).__name__: str(value)}
-    return value
-
-
-def _unpack(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_unpack(item) for item in value)
-    if not isinstance(value, dict):
-        return value
-    ((name, content),) = value.items()
-    if isinstance(content, dict):
-        return _CLASSES[name](**{field: _unpack(item) for field, item in content.items()})
-    return _CLASSES[name](content)

@@ -34,6 +34,8 @@ KNOWN_ARGS = (
     "K8S_POD_INFRA_CONTAINER_ID",
     "K8S_POD_UID",
 )
+# Not of the SPEC: the launcher names each call, so that one which is repeated is known again.
+REQUEST_ID, UNDOES = "PODWIRE_REQUEST", "PODWIRE_UNDOES"
 _TRUE = ("1", "true")  # libcni's reading of a boolean in CNI_ARGS, any case
 _FALSE = ("0", "false")
 _PATH_MAX = 4095  # bytes, linux/limits.h less the terminating NUL

@@ -11,7 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 
 from cni_plugin.cni.decode import decode_object
-from cni_plugin.cni.env import Environment, parse_command, parse_environment
+from cni_plugin.cni.env import (
+    REQUEST_ID,
+    UNDOES,
+    Environment,
+    parse_command,
+    parse_environment,
+)
 from cni_plugin.cni.errors import (
     SUPPORTED_VERSIONS,
     CNIError,
@@ -147,6 +153,8 @@ def _request(
         valid_attachments=_valid_attachments(document) if command == "GC" else None,
         stdin=stdin,
         environ={key: value for key, value in environ.items() if key.startswith("CNI_")},
+        id=environ.get(REQUEST_ID, ""),
+        undoes=environ.get(UNDOES, "") if command == "DEL" else "",
     )
 
 

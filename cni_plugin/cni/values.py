@@ -121,6 +121,8 @@ class Request(NamedTuple):
     valid_attachments: tuple[Attachment, ...] | None = None  # GC; None: the list was absent
     stdin: bytes = b""  # the complete config as received, for delegates
     environ: Mapping[str, str] = {}  # the CNI_* environment as received, for delegates
+    id: str = ""  # the caller's name for this call; a call that is repeated has the same
+    undoes: str = ""  # DEL: only what the call of that id has made
 
 
 class Reply(NamedTuple):

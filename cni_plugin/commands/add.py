@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.cni.errors import CNIError, Conflict
+from cni_plugin.cni.packing import pack, unpack
 from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
 from cni_plugin.commands.state import desired_state, owned
@@ -43,7 +44,11 @@ def add(request: Request, ports: Ports) -> Result:
         ports.kernel(netns) as kernel,
         ports.records.lock(request.conf.name, request.attachment),
     ):
-        refuse_or_clean(request, ports, kernel)
+        record = ports.records.load(request.conf.name, request.attachment)
+        answered = _answered(request, record)
+        if answered is not None:
+            return _after(request.prev_result, answered)
+        _refuse_or_clean(request, record, ports, kernel)
         if request.conf.mode == "bridge" and not kernel.bridged_packets_filtered():
             ports.warn(BRIDGED_UNFILTERED)
         call = _Call(request, ports, kernel, netns)
@@ -55,11 +60,21 @@ def add(request: Request, ports: Ports) -> Result:
     return _after(request.prev_result, result)
 
 
-def refuse_or_clean(request: Request, ports: Ports, kernel: Kernel) -> None:
+def _answered(request: Request, record: Record | None) -> Result | None:
+    """What this very call has been answered before, when whoever served it died on the way to
+    tell. One that was cut off before is begun anew, like any other."""
+    if record is None or record.request != request.id or record.phase != DONE:
+        return None
+    if not request.id or record.result is None:
+        return None
+    result: Result = unpack(record.result)
+    return result
+
+
+def _refuse_or_clean(request: Request, record: Record | None, ports: Ports, kernel: Kernel) -> None:
     """SPEC 1.1.0, ADD: an interface that is there already is an error. What an ADD that was cut
     off left behind is not: it is cleaned up and the call goes on."""
     conf, attachment = request.conf, request.attachment
-    record = ports.records.load(conf.name, attachment)
     ours = record is not None or kernel.host_has(host_link(conf.name, *attachment))
     if kernel.pod_has(attachment.ifname) and (record is None or record.phase == DONE):
         raise Conflict(
@@ -81,6 +96,7 @@ class _Call:
         self._ports = ports
         self._kernel = kernel
         self._netns = netns
+        self._packed_conf = pack(request.conf)
         self._applied: tuple[Step, ...] = ()
         self._made: tuple[Obj, ...] = ()  # goes with the attachment and was not there before
         self._delegated = False
@@ -153,7 +169,7 @@ class _Call:
         attempts = ATTEMPTS
         while True:
             wanted = desired_state(self._wiring(addressing))
-            self._save(PENDING, addressing, wanted.objects)
+            self._save(PENDING, addressing, wanted)
             failure = self._bring_about(wanted)
             if failure is None:
                 break
@@ -162,7 +178,7 @@ class _Call:
                 raise failure
         if self._request.conf.enable_dad:
             self._kernel.settled(self._request.attachment.ifname)
-        self._save(phase, addressing, wanted.objects)
+        self._save(phase, addressing, wanted)
         return wanted.result
 
     def _bring_about(self, wanted: Desired) -> CNIError | None:
@@ -187,7 +203,7 @@ class _Call:
             facts=self._kernel.facts(request.conf),
         )
 
-    def _save(self, phase: str, addressing: Result, objects: tuple[Obj, ...]) -> None:
+    def _save(self, phase: str, addressing: Result, wanted: Desired) -> None:
         request, ipam = self._request, self._request.conf.ipam
         self._ports.records.save(
             Record(
@@ -201,7 +217,10 @@ class _Call:
                 ipam_type=ipam.type if ipam else "",
                 data_dir=ipam.data_dir if ipam else "",
                 addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
-                owned=owned(objects),
+                owned=owned(wanted.objects),
+                request=request.id,
+                conf=self._packed_conf,
+                result=pack(wanted.result),
             )
         )
 

@@ -30,7 +30,16 @@ def delete(request: Request, ports: Ports) -> None:
         ports.kernel(netns) as kernel,
         ports.records.lock(request.conf.name, request.attachment),
     ):
+        if request.undoes and not _made_by(request.undoes, request, ports):
+            ports.warn("nothing to undo: the attachment is not that call's")
+            return
         clean_up(request, ports, kernel)
+
+
+def _made_by(call: str, request: Request, ports: Ports) -> bool:
+    """Whether the attachment, as it is now, is what that call has made."""
+    record = ports.records.load(request.conf.name, request.attachment)
+    return record is not None and record.request == call
 
 
 @contextmanager

@@ -1,0 +1,50 @@
+"""Configs and results as JSON that gives back the very same values: for podwire's own files.
+
+A value becomes {class name: {field: value}}, an address or network {class name: text}, a tuple an
+array; so nothing is parsed or judged again when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+
+from cni_plugin.cni.values import Dns, Interface, IPConfig, NetConf, Result, RuntimeConf
+from ipam.lean_typing import Any
+from ipam.values import IpamConf, Range, Route
+
+CONF_TUPLES = (NetConf, IpamConf, Range, Route, Dns, RuntimeConf)
+_TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+_TUPLES = (*CONF_TUPLES, Result, Interface, IPConfig)
+_CLASSES: Mapping[str, Any] = {cls.__name__: cls for cls in (*_TEXTS, *_TUPLES)}
+
+
+def pack(value: Any) -> Any:
+    """What json can write."""
+    if isinstance(value, _TUPLES):
+        fields = zip(value._fields, value, strict=True)
+        return {type(value).__name__: {name: pack(field) for name, field in fields}}
+    if isinstance(value, tuple):
+        return [pack(item) for item in value]
+    if isinstance(value, _TEXTS):
+        return {type(value).__name__: str(value)}
+    return value
+
+
+def unpack(value: Any) -> Any:
+    """What was packed. Raises ValueError, KeyError or TypeError for anything else."""
+    if isinstance(value, list):
+        return tuple(unpack(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    ((name, content),) = value.items()
+    if isinstance(content, dict):
+        return _CLASSES[name](**{field: unpack(item) for field, item in content.items()})
+    return _CLASSES[name](content)
