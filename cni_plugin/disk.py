@@ -26,13 +26,15 @@ class DiskRecords:
         self._locks = f"{state_dir}/locks"
 
     @contextmanager
-    def lock(self, network: str, attachment: Attachment) -> Iterator[None]:
+    def lock(
+        self, network: str, attachment: Attachment, timeout_s: float = LOCK_TIMEOUT_S
+    ) -> Iterator[None]:
         """A file below STATE_DIR/locks, gone again afterwards. Where there can be none (read-only
         /run) the call goes on without: DEL must work there, and ADD fails at its record."""
         path = f"{self._locks}/{digest(network, *attachment)}"
         try:
             make_private(self._locks)
-            descriptor = acquire(path, LOCK_TIMEOUT_S)
+            descriptor = acquire(path, timeout_s)
         except OSError:
             yield
             return

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "plan": Command("cni_plugin.cli.plan", "show what ADD would do, touching nothing"),
     "schema": Command("cni_plugin.cli.schema", "print the JSON Schema of the configuration"),
     "ipam": Command("cni_plugin.cli.ipam", "addresses: list, count, check, repair, free, reserve"),
+    "agent": Command("cni_plugin.cli.agent", "serve calls from warm Python, and heal the node"),
     "completion": Command("cni_plugin.cli.completion", "print a completion script for a shell"),
 }
 

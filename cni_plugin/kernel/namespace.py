@@ -41,14 +41,15 @@ def open_pod_netns(path: str) -> int:
             "it must be the path of a network namespace, for example /var/run/netns/NAME",
         ) from error
     try:
-        _verify(descriptor, path)
+        verify(descriptor, path)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _verify(descriptor: int, path: str) -> None:
+def verify(descriptor: int, path: str) -> None:
+    """Raises InvalidNetns for what is no network namespace, or is the one we are in."""
     try:
         kind = ioctl(descriptor, NS_GET_NSTYPE)
     except OSError:

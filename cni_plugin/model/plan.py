@@ -81,11 +81,15 @@ def _ceded(obj: Obj, found: Found) -> bool:
 
 
 def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
-    """Steps that take away those of the objects that are found. The pair goes first: all that
-    hangs on it goes with it, and its guard must not go before it does."""
-    steps = [Step(None, found[key(obj)]) for obj in objects if key(obj) in found]
-    steps.sort(key=lambda step: _rank(step.subject), reverse=True)
-    return tuple(sorted(steps, key=lambda step: not isinstance(step.subject, (Veth, AnyLink))))
+    """Steps that take away those of the objects that are found."""
+    return in_order_of_removal(Step(None, found[key(obj)]) for obj in objects if key(obj) in found)
+
+
+def in_order_of_removal(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The pair goes first: all that hangs on it goes with it, and its guard must not go before it
+    does."""
+    backwards = sorted(steps, key=lambda step: _rank(step.subject), reverse=True)
+    return tuple(sorted(backwards, key=lambda step: not isinstance(step.subject, (Veth, AnyLink))))
 
 
 def _rank(obj: Obj) -> tuple[int, str]:

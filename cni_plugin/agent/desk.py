@@ -1,0 +1,163 @@
+"""Gives calls to workers: calls of one attachment one after another, others side by side.
+
+Three lanes, because of what they wait for. `quick` is one thread that never waits for another
+process: ADD and whatever else is short. `removals` are many threads, which spend their time in the
+kernel's grace periods and go through them together. `patient` calls may wait: for an attachment
+that a direct run works on, for duplicate address detection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+
+from cni_plugin.agent.calls import Call, report, serve
+from cni_plugin.agent.ports import Busy, Shared, Worker
+from cni_plugin.agent.report import CallReport, Sink
+from cni_plugin.agent.stages import Stages
+from cni_plugin.agent.statuses import Statuses
+from cni_plugin.cni.errors import TryAgainLater
+from cni_plugin.cni.skel import error_reply
+from cni_plugin.cni.values import Reply
+from cni_plugin.kernel.host import Commits, Host
+
+CALLS_MAX = 1024  # that wait or run; kubelet starts some 20 pods at a time
+REMOVING_THREADS, PATIENT_THREADS = 16, 4
+WAITS_LONG = (b'"enableDad"',)  # a config with this may wait for seconds
+
+Ended = Callable[[Call, "Reply | None", "CallReport | None"], None]
+
+
+class Lane:
+    """Threads that serve what is put into one queue. hosts: one worker a thread."""
+
+    def __init__(self, name: str, workers: list[Worker], ended: Ended) -> None:
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._ended = ended
+        self._threads = [
+            Thread(target=self._work, args=(worker,), name=f"{name}-{number}", daemon=True)
+            for number, worker in enumerate(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, call: Call) -> None:
+        """Queues a call."""
+        self._queue.put(call)
+
+    def stop(self) -> None:
+        """Ends the threads when what is queued has been served."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def _work(self, worker: Worker) -> None:
+        while (call := self._queue.get()) is not None:
+            if call.abandoned:  # before anything was done: then nothing will be
+                call.outcome = "dropped"
+                self._ended(call, None, report(call, None, 0.0, 0.0, Stages()))
+                continue
+            try:
+                reply, said = serve(call, worker)
+            except Busy:
+                self._ended(call, None, None)
+                continue
+            except Exception as error:  # noqa: BLE001  a worker that dies takes the node's calls along
+                reply = error_reply(error)
+                said = report(call, reply, 0.0, 0.0, Stages())
+            self._ended(call, reply, said)
+        worker.host.close()
+
+
+class Desk:
+    """All calls of the agent. Its methods are for the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
+        self._loop = loop
+        self._sink = sink
+        self._behind: dict[tuple[str, str], deque[Call]] = {}  # a key is there while one runs
+        self.open = 0  # calls that wait or run
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.statuses = Statuses()
+        shared, commits = Shared(), Commits()
+
+        def workers(count: int, *, patient: bool, together: bool) -> list[Worker]:
+            return [
+                Worker(shared, patient=patient, together=together, host=Host(commits))
+                for _ in range(count)
+            ]
+
+        self._quick = Lane("quick", workers(1, patient=False, together=False), self._from_thread)
+        self._removals = Lane(
+            "removals", workers(REMOVING_THREADS, patient=False, together=True), self._from_thread
+        )
+        self._patient = Lane(
+            "patient", workers(PATIENT_THREADS, patient=True, together=True), self._from_thread
+        )
+
+    def submit(self, call: Call) -> None:
+        """Takes a call; its `ended` is called when there is an answer."""
+        if self.open >= CALLS_MAX:
+            busy = TryAgainLater(f"{self.open} calls are waiting for podwire's agent already")
+            self._answer(call, error_reply(busy))
+            return
+        remembered = self.statuses.get(call)
+        if remembered is not None:
+            self._answer(call, remembered)
+            return
+        self.open += 1
+        self._idle.clear()
+        key = call.key
+        if key is not None and key in self._behind:
+            self._behind[key].append(call)
+            return
+        if key is not None:
+            self._behind[key] = deque()
+        self._lane(call).put(call)
+
+    def _lane(self, call: Call) -> Lane:
+        if any(word in call.stdin for word in WAITS_LONG):
+            return self._patient
+        return self._removals if call.verb == "DEL" else self._quick
+
+    def _from_thread(self, call: Call, reply: Reply | None, said: CallReport | None) -> None:
+        self._loop.call_soon_threadsafe(self._ended, call, reply, said)
+
+    def _ended(self, call: Call, reply: Reply | None, said: CallReport | None) -> None:
+        if said is None:  # somebody else works on it: where one may wait
+            self._patient.put(call)
+            return
+        self._sink.call(said)
+        self.statuses.learn(call, reply)
+        self.open -= 1
+        if not self.open:
+            self._idle.set()
+        key = call.key
+        if key is not None:
+            if self._behind[key]:
+                following = self._behind[key].popleft()
+                self._lane(following).put(following)
+            else:
+                del self._behind[key]
+        self._answer(call, reply)
+
+    @staticmethod
+    def _answer(call: Call, reply: Reply | None) -> None:
+        call.close()
+        call.ended(reply)
+
+    async def drain(self, limit_s: float) -> bool:
+        """Waits until nothing is waiting or running; False when that takes too long."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), limit_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Ends the workers."""
+        for lane in (self._quick, self._removals, self._patient):
+            lane.stop()

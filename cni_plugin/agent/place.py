@@ -1,0 +1,59 @@
+"""The agent's socket and its lock: one agent a node, where only root can reach it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+
+from cni_plugin.cni.errors import CNIError, IoFailure
+from cni_plugin.folder import make_private
+from ipam.errors import LockTimeout
+from ipam.lock import acquire
+
+BACKLOG = 1024  # calls that may wait to be accepted; net.core.somaxconn may lower it
+
+
+def verify_folder(path: str) -> None:
+    """Makes the folder when it is missing. Raises CNIError unless it is a folder of ours (no
+    symbolic link) that nobody else can write to: what is in it is trusted."""
+    make_private(path)
+    found = os.lstat(path)
+    fault = ""
+    if not stat.S_ISDIR(found.st_mode):
+        fault = "it is no folder"
+    elif found.st_uid != os.geteuid():
+        fault = f"it belongs to user {found.st_uid}"
+    elif found.st_mode & 0o077:
+        fault = f"others may use it (mode {stat.S_IMODE(found.st_mode):04o})"
+    if fault:
+        raise CNIError(
+            f"{path} cannot hold the agent's socket: {fault}",
+            f"make it a folder of user {os.geteuid()} with mode 0700",
+        )
+
+
+def lock(path: str) -> int:
+    """A descriptor that holds the lock. Raises CNIError when another agent has it, OSError."""
+    try:
+        return acquire(f"{path}.lock", 0)
+    except LockTimeout as error:
+        raise CNIError("another agent of podwire serves this node", error.details) from error
+
+
+def listen(path: str) -> socket.socket:
+    """A listening socket at path, 0600. Only for who holds the lock: what lies there is stale."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        made.bind(path)
+    except OSError as error:
+        made.close()
+        raise IoFailure(f"the agent's socket {path} cannot be made: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    made.listen(BACKLOG)
+    return made

@@ -1,0 +1,175 @@
+"""The ports of a call that the agent serves: the direct run's own, with what can be kept kept.
+
+What differs: the namespace comes as a descriptor, the host's sockets and the validated configs are
+kept, removals that arrive together are done together, and a call that cannot be served here (its
+IPAM plugin is a program of the node) is declined, so that the launcher runs it itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from cni_plugin.agent.stages import Stages, Timed
+from cni_plugin.cni.conf_cache import Cached
+from cni_plugin.cni.conf_load import read_conf
+from cni_plugin.cni.values import Attachment, NetConf, Request, Result
+from cni_plugin.config_cache import ConfigCache
+from cni_plugin.disk import LOCK_TIMEOUT_S, DiskRecords
+from cni_plugin.kernel.execute import Outcome
+from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.joint import JointRemoval
+from cni_plugin.kernel.namespace import NetnsGone, verify
+from cni_plugin.kernel.places import Places
+from cni_plugin.kernel.port import NodeKernel, OpenNetns
+from cni_plugin.model.objects import HOST
+from cni_plugin.model.plan import Step
+from cni_plugin.ports import Netns, Ports
+from cni_plugin.wiring import node_ports
+from ipam.errors import LockTimeout
+
+Warn = Callable[[str], None]
+
+
+class Declined(BaseException):
+    """Nothing was done, and nothing will be: the launcher may run the call itself. Not an
+    Exception, which `handle` would answer."""
+
+
+class Busy(BaseException):
+    """Somebody else works on this attachment: nothing was done, try again where one may wait."""
+
+
+class Shared:
+    """What all workers of the agent have in common."""
+
+    def __init__(self) -> None:
+        self.confs: dict[bytes, Cached] = {}
+        self.joint = JointRemoval(Host())
+        # flock(2) between threads means polling; among ourselves we queue.
+        self.store = Lock()
+
+
+class Worker:
+    """What one thread keeps from call to call. patient: it may wait for other processes."""
+
+    def __init__(self, shared: Shared, *, patient: bool, together: bool, host: Host) -> None:
+        self._shared = shared
+        self._patient = patient
+        self._together = together
+        self.host = host
+        self._cache = ConfigCache()
+
+    def ports(self, netns_fd: int | None, netns_errno: int, stages: Stages, warn: Warn) -> Ports:
+        """The ports of one call. netns_fd stays the caller's to close."""
+        plain = node_ports(warn)
+        timed: Any = Timed(_OneAtATime(plain.leases, self._shared.store), stages)
+        records: Any = Timed(_Records(patient=self._patient), stages)
+        return plain._replace(
+            leases=timed,
+            records=records,
+            delegate=_decline,
+            netns=lambda path: _given_netns(path, netns_fd, netns_errno),
+            kernel=lambda netns: self._kernel(netns, stages),
+        )
+
+    @contextmanager
+    def _kernel(self, netns: Netns | None, stages: Stages) -> Iterator[Any]:
+        places = Places(netns.fd if netns else None, self.host)
+        made = _Together(places, self._shared.joint) if self._together else NodeKernel(places)
+        try:
+            yield Timed(made, stages)
+        except BaseException:
+            self.host.close()  # after a failure nobody knows what the sockets still hold
+            raise
+        finally:
+            places.close()
+
+    def load_conf(self, document: dict[str, Any], warn: Warn, *, lenient: bool) -> NetConf:
+        """The config, from memory when it has been seen. Raises Declined for one whose addresses
+        come from a program of the node, which the agent may not see."""
+        conf = read_conf(
+            document,
+            warn,
+            lenient=lenient,
+            read=self._cache.read,
+            write=self._cache.write,
+            known=self._shared.confs,
+        )
+        if conf.ipam is not None and not conf.ipam.in_process:
+            raise Declined
+        return conf
+
+
+class _OneAtATime:
+    """The store's port, for one thread of this process at a time."""
+
+    def __init__(self, leases: Any, lock: Lock) -> None:
+        self._leases = leases
+        self._lock = lock
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._leases, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._lock:
+                return method(*arguments, **named)
+
+        return call
+
+
+class _Records(DiskRecords):
+    """The records; one who may not wait for an attachment's lock raises Busy."""
+
+    def __init__(self, *, patient: bool) -> None:
+        super().__init__()
+        self._patient = patient
+
+    @contextmanager
+    def lock(
+        self, network: str, attachment: Attachment, timeout_s: float = LOCK_TIMEOUT_S
+    ) -> Iterator[None]:
+        lock = super().lock(network, attachment, timeout_s if self._patient else 0)
+        try:
+            lock.__enter__()
+        except LockTimeout as error:
+            if self._patient:
+                raise
+            raise Busy from error
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+
+class _Together(NodeKernel):
+    """A kernel whose removals on the host wait for those of others."""
+
+    def __init__(self, places: Places, joint: JointRemoval) -> None:
+        super().__init__(places)
+        self._joint = joint
+
+    def apply(self, steps: Sequence[Step], *, stop: bool) -> Outcome:
+        shared = not stop and all(
+            step.wanted is None and getattr(step.subject, "place", HOST) == HOST for step in steps
+        )
+        return self._joint.apply(steps) if shared and steps else super().apply(steps, stop=stop)
+
+
+@contextmanager
+def _given_netns(path: str, descriptor: int | None, number: int) -> Iterator[OpenNetns]:
+    """The namespace that the launcher has opened. Raises InvalidNetns, NetnsGone without one."""
+    if descriptor is None:
+        raise NetnsGone(
+            f"CNI_NETNS {path!r} cannot be opened: {os.strerror(number)}",
+            "it must be the path of a network namespace, for example /var/run/netns/NAME",
+        )
+    verify(descriptor, path)
+    yield OpenNetns(descriptor)
+
+
+def _decline(request: Request, plugin: str, command: str) -> Result | None:
+    raise Declined(request.command, plugin, command)

@@ -1,0 +1,44 @@
+"""What there is to say of one call, for logs, metrics and traces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+
+class CallReport(NamedTuple):
+    """One call from its arrival to its answer. Times in seconds; began_s on the wall clock.
+
+    code: 0, or the CNI error's. stages: how long each port was used (reserve, observe, apply, ...),
+    in order of first use. outcome: done | failed | declined | dropped (the caller went away before
+    it was begun) | undone (nobody took the answer)."""
+
+    verb: str
+    network: str
+    container_id: str
+    ifname: str
+    netns: str
+    pod: str
+    request: str
+    outcome: str
+    code: int
+    message: str
+    began_s: float
+    waited_s: float
+    ran_s: float
+    stages: tuple[tuple[str, float], ...]
+    environ: Mapping[str, str]
+
+
+class Sink(Protocol):
+    """Whoever wants to know. Called from any thread; must neither raise nor wait."""
+
+    def call(self, report: CallReport) -> None:
+        """A call has ended."""
+
+    def repaired(self, what: str, lines: tuple[str, ...], failures: tuple[str, ...]) -> None:
+        """The node was looked after. what: garbage | repair | recovery. lines: what was done, a
+        sentence each."""
+
+    def event(self, level: str, message: str, fields: Mapping[str, object]) -> None:
+        """Anything else worth a line. level: info | warning | error."""

@@ -1,0 +1,80 @@
+"""The agent's life: start, serve, stop.
+
+Start: folder verified, lock taken, socket bound, modules loaded. Stop: no more calls are accepted
+(launchers then run theirs directly), what is under way is finished, answers are delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+from importlib import import_module
+
+from cni_plugin.agent.config import AgentConfig
+from cni_plugin.agent.desk import Desk
+from cni_plugin.agent.keeper import Keeper
+from cni_plugin.agent.logs import LogSink
+from cni_plugin.agent.notify import notify
+from cni_plugin.agent.place import listen, lock, verify_folder
+from cni_plugin.agent.report import Sink
+from cni_plugin.agent.server import Server
+from ipam.lean_typing import quicken
+
+# Loaded before the first call, not during it.
+NEEDED = (
+    "cni_plugin.commands.add",
+    "cni_plugin.commands.check",
+    "cni_plugin.commands.delete",
+    "cni_plugin.commands.gc",
+    "cni_plugin.commands.status",
+    "cni_plugin.attach.bridge",
+    "cni_plugin.attach.ptp",
+    "cni_plugin.cni.conf",
+    "cni_plugin.kernel.iptables",
+    "ipam.plugin",
+)
+
+
+def run(config: AgentConfig) -> int:
+    """Serves until SIGTERM or SIGINT; the exit status. Raises CNIError when it cannot start."""
+    verify_folder(os.path.dirname(config.socket))
+    held = lock(config.socket)
+    try:
+        for name in NEEDED:
+            import_module(name)
+        quicken()
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection looks at it again
+        return asyncio.run(_serve(config, LogSink(config.log)))
+    finally:
+        os.close(held)
+
+
+async def _serve(config: AgentConfig, sink: Sink) -> int:
+    loop = asyncio.get_running_loop()
+    ending = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    desk = Desk(loop, sink)
+    server = Server(loop, listen(config.socket), desk, sink)
+    keeper = Keeper(config, sink, lambda: desk.statuses.forget(""))
+    rounds = asyncio.create_task(keeper.run())
+    sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
+    notify("READY=1")
+    await ending.wait()
+    notify("STOPPING=1")
+    sink.event("info", "stopping: what is under way is finished", {"calls": desk.open})
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(config.socket)
+    server.stop_listening()
+    rounds.cancel()
+    finished = await desk.drain(config.stop_limit_s) and await server.drain(config.stop_limit_s)
+    await asyncio.gather(rounds, return_exceptions=True)
+    desk.stop()
+    keeper.close()
+    if not finished:
+        sink.event("error", "stopped with calls under way", {"calls": desk.open})
+    return 0 if finished else 1
