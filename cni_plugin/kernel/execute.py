@@ -346,7 +346,8 @@ def _is_chain_removal(step: Step) -> bool:
 
 
 def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
-    """All or nothing; not `stop`: a refused one is taken step by step."""
+    """All or nothing; not `stop`: of a refused one each half is tried, down to the step that is to
+    blame."""
     try:
         messages = [message for step in _tables(steps) for message in step]
         chains = any(isinstance(step.subject, RuleChain) for step in steps)
@@ -354,7 +355,8 @@ def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome
     except KernelError as error:
         if stop or len(steps) == 1:
             return _filter_refused(steps, error)
-        return _joined(_transaction(places, (step,), True) for step in steps)
+        halves = steps[: len(steps) // 2], steps[len(steps) // 2 :]
+        return _joined(_transaction(places, half, stop) for half in halves)
     return Outcome(steps, ())
 
 
