@@ -55,7 +55,7 @@ from tests.support.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"
-BY_FOLDER = ("unit", "property", "protocol", "netns", "faults", "e2e")
+BY_FOLDER = ("unit", "property", "protocol", "netns", "faults", "e2e", "launcher")
 IN_SANDBOX = ("protocol", "netns", "faults", "e2e")
 NO_SANDBOX = pytest.StashKey[str]()
 
