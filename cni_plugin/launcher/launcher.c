@@ -16,6 +16,8 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +51,8 @@ static struct {
     uint32_t status, stdout_size, stderr_size;
     char rest[STDOUT_MAX + STDERR_MAX];
 } reply;
+_Static_assert(offsetof(typeof(request), rest) == HEADER && offsetof(typeof(reply), rest) == HEADER,
+               "the compiler put padding into a message");
 
 enum answer { DONE, DECLINED, ENDED, LATE, WRONG };
 static struct { const char *field; uint32_t value; } wrong; /* what is WRONG with the reply */

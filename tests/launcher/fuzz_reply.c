@@ -82,6 +82,7 @@ int main(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &deadline);
     struct timespec end = deadline, now;
     end.tv_sec += atoi(argv[2]) / 1000;
+    end.tv_nsec += atoi(argv[2]) % 1000 * 1000000;
     deadline.tv_sec += 3600;
     do {
         int ends[2];
@@ -105,7 +106,7 @@ int main(int argc, char **argv)
         seen[answer]++;
         iterations++;
         clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
+    } while ((end.tv_sec - now.tv_sec) * 1000000000LL + end.tv_nsec - now.tv_nsec > 0);
     printf("done %llu declined %llu ended %llu wrong %llu\n", (unsigned long long)seen[DONE],
            (unsigned long long)seen[DECLINED], (unsigned long long)seen[ENDED],
            (unsigned long long)seen[WRONG]);

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 HEADER = struct.Struct(">4sHHIII")  # of a request and of a reply alike
 DONE, DECLINED = 0, 1
@@ -54,7 +55,7 @@ def answer(
 class Peer:
     """Serves one connection: reads the request, sends `reply`, keeps what comes after it.
 
-    before: sends the reply without reading, then closes. hang: answers nothing until closed.
+    before: sends the reply without reading, then closes. hang: then neither more nor end of file comes.
     """
 
     path: Path
@@ -67,7 +68,7 @@ class Peer:
     listen_as: Callable[[socket.socket], None] = socket.socket.listen
     _released: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.settimeout(FAR_LIMIT_S)
         self._listener.bind(str(self.path))
@@ -78,9 +79,8 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self._released.set()
-        with suppress(OSError):
-            with socket.socket(socket.AF_UNIX) as nobody:  # ends accept when no one came
-                nobody.connect(str(self.path))
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as nobody:
+            nobody.connect(str(self.path))  # ends accept when no one came
         self._thread.join(FAR_LIMIT_S)
         self._listener.close()
         if self.failure is not None:
@@ -100,11 +100,11 @@ class Peer:
             self.request = read_request(connection)
             if self.request is None:
                 return
+        with suppress(BrokenPipeError, ConnectionResetError):  # it gives up garbage at once
+            connection.sendall(self.reply)
         if self.hang:
             self._released.wait(FAR_LIMIT_S)
             return
-        with suppress(BrokenPipeError, ConnectionResetError):  # it gives up garbage at once
-            connection.sendall(self.reply)
         if self.before:
             return
         connection.shutdown(socket.SHUT_WR)

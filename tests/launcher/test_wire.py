@@ -273,17 +273,17 @@ def test_a_timeout_is_never_a_reason_to_run_again(
 
 
 def test_a_timeout_amid_the_reply_prints_nothing_of_it(run: Run, socket_path: Path) -> None:
-    with Peer(socket_path, hang=True) as peer:
-        error = run({"PODWIRE_DEADLINE_MS": "2000"}).error
+    with Peer(socket_path, answer(RESULT, b"warning")[:-1], hang=True) as peer:
+        ran = run({"PODWIRE_DEADLINE_MS": "2000"})
+    error = ran.error
     assert (error["code"], error["msg"]) == (11, "the agent gave no answer in 2 s")
+    assert ran.stderr == ""
     assert peer.request is not None
     assert peer.request.wait_ms == 2000
 
 
 @pytest.mark.parametrize("chosen", ["", "0", "-5", "soon", "99999999999999999999"])
-def test_a_deadline_that_is_none_is_the_default(
-    run: Run, socket_path: Path, chosen: str
-) -> None:
+def test_a_deadline_that_is_none_is_the_default(run: Run, socket_path: Path, chosen: str) -> None:
     with Peer(socket_path, answer()) as peer:
         run({"PODWIRE_DEADLINE_MS": chosen})
     assert peer.request is not None
