@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from cni_plugin.cli.app import main
+from cni_plugin.cli.ipam.ls import _painted
+from cni_plugin.cli.ipam.rows import emit_flat
 from cni_plugin.cli.ipam.stats import bar_text
 from cni_plugin.cli.table import table
 from cni_plugin.reconcile import observe
@@ -49,6 +52,7 @@ def podwire(
 ) -> Run:
     """`podwire ipam ...` with an empty kernel and no runtime."""
     monkeypatch.setattr(observe, "read_kernel", KernelFacts)
+    monkeypatch.setattr(observe, "read_links", dict)
     monkeypatch.setattr(observe, "read_cache", lambda _path: RuntimeFacts())
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -270,6 +274,36 @@ def test_wrong_usage_exits_2(podwire: Run, words: tuple[str, ...]) -> None:
 def test_tables_are_as_wide_as_their_cells() -> None:
     text = table(("A", "NUMBER"), [("x", "1"), ("long", "")], right=("NUMBER",))
     assert text.splitlines() == ["A     NUMBER", "x          1", "long       -"]
+
+
+def test_a_terminal_shows_the_same_table_in_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> str:
+        rows = [("x", "1", "live"), ("long", "", "dead")]
+        return table(("A", "NUMBER", "STATE"), rows, right=("NUMBER",), painter=_painted)
+
+    plain = made()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    coloured = made()
+    assert "\x1b[32mlive\x1b[0m" in coloured
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [],
+        [{}],
+        [{"a": "plain"}],
+        [{"a": 'q"\\', "b": "\n\x1b\x7f"}, {"é": "\u2028 \U0001f431 \udcff"}],
+    ],
+)
+def test_flat_documents_are_written_as_json_writes_them(
+    documents: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    emit_flat(documents, "json")
+    assert capsys.readouterr().out == json.dumps(documents, indent=2) + "\n"
 
 
 def test_a_cell_cannot_speak_to_the_terminal() -> None:
