@@ -21,8 +21,8 @@ from ipam.values import Owner
 
 
 class Entry(NamedTuple):
-    """One reservation. address: as ipaddress writes it. owner None: torn. since_ns: the file's mtime
-    (wall clock, nanoseconds); the reservation is written once, so this is when it was made."""
+    """One reservation. address: as ipaddress writes it. owner None: torn. since_ns: the file's
+    mtime (wall clock, nanoseconds); it is written once, so this is when it was reserved."""
 
     address: str
     owner: Owner | None

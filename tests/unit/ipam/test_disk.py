@@ -547,3 +547,14 @@ class TestFailures:
         assert release(store, conf, "holds-nothing") == []
         monkeypatch.undo()
         assert release(store, conf, "c1") == ["10.244.1.2"]
+
+
+def test_what_was_noted_as_free_and_is_taken_is_not_tried_again(tmp_path: Path) -> None:
+    node = FakeNode()
+    store, conf = node.store(), conf_of(tmp_path, "10.244.0.0/24")
+    store.reserve(conf, NETWORK, owner_of("first"), ())
+    log, taken = tmp_path / NETWORK / ".released", tmp_path / NETWORK / "10.244.0.7"
+    log.write_text("10.244.0.7 -inf\n10.244.0.9 -inf\n")
+    taken.write_bytes(b"of-host-local\r\neth0")
+    assert texts(store.reserve(conf, NETWORK, owner_of("second"), ())) == ["10.244.0.9/24"]
+    assert not parse_released(log.read_bytes())
