@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,19 @@ from typing import Any
 import pytest
 import yaml
 
+from cni_plugin import disk
 from cni_plugin.cli.app import main
+from cni_plugin.cli.ipam import release
 from cni_plugin.cli.ipam.ls import _painted
 from cni_plugin.cli.ipam.rows import emit_flat
 from cni_plugin.cli.ipam.stats import bar_text
 from cni_plugin.cli.table import table
+from cni_plugin.cni.values import Attachment
+from cni_plugin.disk import DiskRecords
+from cni_plugin.model.names import digest
 from cni_plugin.reconcile import observe
 from cni_plugin.reconcile.evidence import KernelFacts, RuntimeFacts
+from cni_plugin.wiring import node_ports
 from ipam.disk import DiskLeases
 from ipam.ranges import canonical
 from ipam.values import IpamConf, Owner
@@ -54,6 +62,10 @@ def podwire(
     monkeypatch.setattr(observe, "read_kernel", KernelFacts)
     monkeypatch.setattr(observe, "read_links", dict)
     monkeypatch.setattr(observe, "read_cache", lambda _path: RuntimeFacts())
+    records = DiskRecords(str(Path(data_dir).parent / "state"))
+    monkeypatch.setattr(
+        release, "node_ports", lambda warn: node_ports(warn)._replace(records=records)
+    )
 
     def run(*words: str) -> tuple[int, str, str]:
         place = () if words[0] == "migrate" else ("--data-dir", data_dir)
@@ -217,6 +229,55 @@ def test_release_refuses_whom_it_cannot_call_dead(podwire: Run, add: Callable[..
     assert err.startswith(f"podwire: {address} is not released: beef may be alive, {NOBODY}")
     assert podwire("release", "beef", "--force")[1] == f"released {address} of network net\n"
     assert podwire("ls")[2] == "no reservations\n"
+
+
+def test_release_waits_for_a_call_of_the_same_attachment(
+    podwire: Run, add: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = add("beef")
+    locks = tmp_path / "state" / "locks"
+    locks.mkdir(parents=True)
+    file = locks / digest("net", "beef", "eth0")
+    monkeypatch.setattr(disk, "LOCK_TIMEOUT_S", 0.01)
+    hold = ["flock", str(file), "sh", "-c", "echo held; read line"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(hold, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        status, out, err = podwire("release", "beef", "--force")
+        process.communicate("\n")
+    assert (status, out) == (1, "")
+    assert f"the lock {file} was not free" in err
+    assert podwire("release", "beef", "--force")[1] == f"released {address} of network net\n"
+
+
+@pytest.mark.parametrize(
+    ("another", "said"),
+    [("beef", "beef is another attachment by now"), ("f00d", "beef: no reservation has this")],
+)
+def test_release_looks_again_when_it_has_the_lock(
+    podwire: Run,
+    add: Callable[..., str],
+    data_dir: str,
+    monkeypatch: pytest.MonkeyPatch,
+    another: str,
+    said: str,
+) -> None:
+    add("beef")
+
+    @contextmanager
+    def lock(_records: DiskRecords, _network: str, attachment: Attachment) -> Iterator[None]:
+        """Waits for a DEL; then another pod gets the address."""
+        conf = IpamConf("podwire-ipam", data_dir=data_dir)
+        DiskLeases(lambda _n, _a: False).release(conf, "net", Owner(*attachment))
+        add(another)
+        yield
+
+    monkeypatch.setattr(DiskRecords, "lock", lock)
+    status, out, err = podwire("release", "beef", "--force")
+    assert (status, out) == (1, "")
+    assert said in err
+    assert another in podwire("ls")[1]
 
 
 def test_reserved_by_hand(podwire: Run, add: Callable[..., str], data_dir: str) -> None:
