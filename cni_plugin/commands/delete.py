@@ -21,7 +21,6 @@ from ipam.errors import IpamError
 from ipam.lean_typing import NamedTuple
 from ipam.values import IpamConf, Owner
 
-
 FEW = 32  # objects; an attachment has about ten
 
 

@@ -55,7 +55,8 @@ def answer(
 class Peer:
     """Serves one connection: reads the request, sends `reply`, keeps what comes after it.
 
-    before: sends the reply without reading, then closes. hang: then neither more nor end of file comes.
+    before: sends the reply without reading, then closes. hang: then neither more nor end of file
+    comes.
     """
 
     path: Path
