@@ -96,7 +96,6 @@ class _Call:
         self._ports = ports
         self._kernel = kernel
         self._netns = netns
-        self._packed_conf = pack(request.conf)
         self._applied: tuple[Step, ...] = ()
         self._made: tuple[Obj, ...] = ()  # goes with the attachment and was not there before
         self._delegated = False
@@ -219,8 +218,8 @@ class _Call:
                 addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
                 owned=owned(wanted.objects),
                 request=request.id,
-                conf=self._packed_conf,
-                result=pack(wanted.result),
+                conf=pack(request.conf) if phase == DONE else None,
+                result=pack(wanted.result) if phase == DONE else None,
             )
         )
 

@@ -137,6 +137,9 @@ class World:
     def lock(self, _network: str, _attachment: Attachment) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def try_lock(self, _network: str, _attachment: Attachment) -> AbstractContextManager[bool]:
+        return nullcontext(True)
+
     def load(self, network: str, attachment: Attachment) -> Record | None:
         return self.records.get((network, attachment))
 
