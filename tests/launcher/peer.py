@@ -15,6 +15,7 @@ from typing import Self
 
 HEADER = struct.Struct(">4sHHIII")  # of a request and of a reply alike
 DONE, DECLINED = 0, 1
+ROOM = socket.CMSG_SPACE(4 * array.array("i").itemsize)  # for more descriptors than may come
 FAR_LIMIT_S = 30  # of a wait that never lasts so long unless something hangs
 
 
@@ -55,8 +56,8 @@ def answer(
 class Peer:
     """Serves one connection: reads the request, sends `reply`, keeps what comes after it.
 
-    before: sends the reply without reading, then closes. hang: then neither more nor end of file
-    comes.
+    before: sends the reply without reading, then closes.
+    hang: after the reply neither more nor end of file comes.
     """
 
     path: Path
@@ -117,8 +118,7 @@ class Peer:
 
 def read_request(connection: socket.socket) -> Request | None:
     """The message as the wire has it, None of a client that leaves without a word."""
-    room = socket.CMSG_SPACE(4 * array.array("i").itemsize)
-    first, ancillary, _flags, _address = connection.recvmsg(1, room)
+    first, ancillary, _flags, _address = connection.recvmsg(1, ROOM)
     if not first:
         return None
     descriptors = array.array("i")
@@ -149,7 +149,8 @@ def read_request(connection: socket.socket) -> Request | None:
 def _read_exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        more = connection.recv(size - len(data))
+        more, ancillary, _flags, _address = connection.recvmsg(size - len(data), ROOM)
+        assert not ancillary, "a descriptor comes with the first byte only"
         assert more, f"the request broke off after {len(data)} of {size} bytes"
         data += more
     return data

@@ -57,7 +57,7 @@ def test_each_call_has_an_identity_of_its_own(run: Run, socket_path: Path) -> No
 def test_the_namespace_travels_with_the_first_byte(run: Run, socket_path: Path) -> None:
     netns = Path("/proc/self/ns/net")
     with Peer(socket_path, answer()) as peer:
-        run({"CNI_NETNS": f"/proc/{os.getpid()}/ns/net"})
+        run({"CNI_NETNS": f"/proc/{os.getpid()}/ns/net"}, b"x" * STDIN_MAX)  # sent in pieces
     assert peer.request is not None
     assert (peer.request.flags, peer.request.descriptors) == (1, 1)
     assert peer.request.netns == (netns.stat().st_dev, netns.stat().st_ino)
