@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from cni_plugin import record
-from cni_plugin.cni.errors import IoFailure
+from cni_plugin.cni.errors import Interrupted, IoFailure
 from cni_plugin.cni.values import Attachment
 from cni_plugin.folder import STATE_DIR, Folder, make_private
 from cni_plugin.model.names import digest
@@ -52,6 +52,12 @@ class DiskRecords:
         except OSError:
             yield
             return
+        except Interrupted:  # perhaps with the file just made: it goes, unless a call holds it
+            with suppress(OSError, LockTimeout):
+                descriptor = acquire(path, 0)
+                os.unlink(path)
+                os.close(descriptor)
+            raise
         try:
             yield
         finally:
