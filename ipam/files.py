@@ -176,11 +176,12 @@ class Folder:
             os.close(descriptor)
 
     def append(self, name: str, data: bytes) -> None:
-        """Add lines to a log with one write, not synced: logs matter in the same boot only."""
+        """Add lines to a log with one write, not synced: logs matter in the same boot only. They
+        begin anew, because what is there may have been cut short by a full disk or be garbage."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.at(name), flags, 0o600)
         try:
-            os.write(descriptor, data)
+            os.write(descriptor, b"\n" + data)
         except OSError:
             if not os.fstat(descriptor).st_size:
                 self.discard(name)  # made a moment ago, and an empty file looks torn

@@ -216,6 +216,15 @@ class TestCooldown:
         node.now_s += 30
         assert store.usage(conf, NETWORK)[0].free == 3
 
+    def test_a_log_whose_end_is_garbage_loses_no_later_release(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/29")
+        reserve(store, conf, "c0")
+        (tmp_path / NETWORK / ".released").write_bytes(b"10.244.1.6 1.0\n10.244")
+        release(store, conf, "c0")
+        assert store.usage(conf, NETWORK)[0].cooling == 1
+
     def test_an_address_given_again_leaves_the_log(
         self, node: FakeNode, store: DiskLeases, tmp_path: Path
     ) -> None:
@@ -292,7 +301,10 @@ class TestSticky:
         node.in_use = {ip_address("10.244.1.2")}
         conf = conf_of(tmp_path, "10.244.1.0/24", sticky="pod")
         reserve(store, conf, "c1", pod="ns/web-0")
-        assert (tmp_path / NETWORK / ".sticky").read_text() == "ns/web-0 10.244.1.3\n"
+        assert (tmp_path / NETWORK / ".sticky").read_text().split("\n")[1:] == [
+            "ns/web-0 10.244.1.3",
+            "",
+        ]
 
     def test_off_by_default(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
