@@ -23,7 +23,7 @@ from tests.faults import (
 from tests.faults.counts import Counts
 from tests.faults.stage import Lab, scratch
 from tests.faults.subject import MODES, missing, open_plugin
-from tests.faults.syscalls import EACH, THIRD
+from tests.faults.syscalls import EACH, SIXTH
 
 PLUGINS = ("podwire", "reference")
 
@@ -34,8 +34,8 @@ def _nothing_missing() -> str:
 
 @dataclass(frozen=True)
 class Scenario:
-    """short, full: how often the fault is tried; 0: not in that form. EACH, THIRD: at each
-    system call, at each third.
+    """short, full: how often the fault is tried; 0: not in that form. EACH, SIXTH: at each
+    system call, at each sixth.
 
     piece: runs that go in one piece on one node, so that the pieces can be shared out to cores and
     modes; 0: a walk, one piece a mode. modes: those it alternates between. needs: what the machine
@@ -60,13 +60,13 @@ SCENARIOS = (
              syscalls.missing_strace),
     Scenario("DEL killed before each call", syscalls.kill_del_calls, 6, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("ADD, SIGTERM at each call", syscalls.term_add_calls, THIRD, EACH, 0, MODES,
+    Scenario("ADD, SIGTERM at each call", syscalls.term_add_calls, SIXTH, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("DEL, SIGTERM at each call", syscalls.term_del_calls, THIRD, EACH, 0, MODES,
+    Scenario("DEL, SIGTERM at each call", syscalls.term_del_calls, SIXTH, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("ADD, SIGSTOP at each call", syscalls.stop_add_calls, THIRD, EACH, 0, MODES,
+    Scenario("ADD, SIGSTOP at each call", syscalls.stop_add_calls, SIXTH, EACH, 0, MODES,
              syscalls.missing_strace),
-    Scenario("DEL, SIGSTOP at each call", syscalls.stop_del_calls, THIRD, EACH, 0, MODES,
+    Scenario("DEL, SIGSTOP at each call", syscalls.stop_del_calls, SIXTH, EACH, 0, MODES,
              syscalls.missing_strace),
     Scenario("ADD, ENOSPC from each file call", syscalls.no_space_calls, 4, EACH, 0, MODES,
              syscalls.missing_strace),

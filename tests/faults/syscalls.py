@@ -37,7 +37,7 @@ KILL, TERM, STOP = "signal=KILL", "signal=TERM", "signal=STOP"
 SIGNALS = (KILL, TERM, STOP)
 DEADLY = (KILL, STOP)  # the process is given no chance to undo anything
 EACH = -1
-THIRD = -3  # each third call
+SIXTH = -6  # each sixth call
 POLL_S = 0.01
 Points = dict[str, list[int]]  # numbers by name of system call, ascending
 ALL_CALLS = (*FILE_CALLS, *NETLINK_CALLS, *OTHER_CALLS)
