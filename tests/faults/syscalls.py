@@ -225,6 +225,11 @@ def sync_error(lab: Lab, runs: int) -> Counts:
     return _walks(lab, runs, "ADD", "error=EIO", ("fsync", "fdatasync"))
 
 
+def same_as_killed(lab: Lab) -> str:
+    """Why SIGTERM and SIGSTOP say nothing new of a plugin; empty when they do."""
+    return "" if lab.plugin.is_podwire else "catches no signal: the walk with SIGKILL tells all"
+
+
 def missing_strace() -> str:
     """Why no call can be struck here; empty when it can."""
     return "" if shutil.which("strace") else "strace is missing; apt-get install strace"
