@@ -58,11 +58,13 @@ class Peer:
 
     before: sends the reply without reading, then closes.
     hang: after the reply neither more nor end of file comes.
+    pace_s: the wait before each single byte of the reply.
     """
 
     path: Path
     reply: bytes = b""
     hang: bool = False
+    pace_s: float = 0
     before: bool = False
     request: Request | None = None
     after: bytes | None = None
@@ -103,7 +105,11 @@ class Peer:
             if self.request is None:
                 return
         with suppress(BrokenPipeError, ConnectionResetError):  # it gives up garbage at once
-            connection.sendall(self.reply)
+            if not self.pace_s:
+                connection.sendall(self.reply)
+            for byte in self.reply if self.pace_s else b"":
+                self._released.wait(self.pace_s)
+                connection.sendall(bytes([byte]))
         if self.hang:
             self._released.wait(FAR_LIMIT_S)
             return

@@ -282,6 +282,12 @@ def test_a_timeout_amid_the_reply_prints_nothing_of_it(run: Run, socket_path: Pa
     assert peer.request.wait_ms == 2000
 
 
+def test_the_deadline_is_of_the_whole_and_not_of_each_byte(run: Run, socket_path: Path) -> None:
+    with Peer(socket_path, answer(b"x" * 2000), pace_s=0.01):
+        error = run({"PODWIRE_DEADLINE_MS": "250"}).error
+    assert (error["code"], error["msg"]) == (11, "the agent gave no answer in 0.25 s")
+
+
 @pytest.mark.parametrize("chosen", ["", "0", "-5", "soon", "99999999999999999999"])
 def test_a_deadline_that_is_none_is_the_default(run: Run, socket_path: Path, chosen: str) -> None:
     with Peer(socket_path, answer()) as peer:
