@@ -121,9 +121,10 @@ static _Noreturn void run_directly(int argc, char **argv, const char *input, siz
         python = PYTHON_TREE "/bin/python3";
     /* -I: nothing of the caller's environment or folder is imported; -B: nothing is written
      * beside the sources. The kernel keeps argv below a quarter of the stack: a copy has room. */
-    char *args[argc + 5];
-    memcpy(args, (char *[]){(char *)python, "-I", "-B", "-m", "cni_plugin"}, 5 * sizeof *args);
-    memcpy(args + 5, argv + 1, (size_t)argc * sizeof *args); /* its NULL too */
+    char *args[argc + 6];
+    memcpy(args, (char *[]){(char *)python, "-I", "-B", "-m", "cni_plugin", NULL}, 6 * sizeof *args);
+    if (argc) /* kernels before 5.18 let a program start without even its name */
+        memcpy(args + 5, argv + 1, (size_t)argc * sizeof *args); /* its NULL too */
     int copy = input ? memfd_create("stdin", MFD_CLOEXEC) : STDIN_FILENO;
     if (input && (!write_all(copy, input, size) || lseek(copy, 0, SEEK_SET) || dup2(copy, 0)))
         fail(5, "", "stdin cannot be kept for the direct run: %s", strerror(errno));
