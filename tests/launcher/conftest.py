@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -75,17 +74,6 @@ def compile_c(target: Path, *arguments: str | Path) -> Path:
     need.tool("gcc")
     subprocess.run(["gcc", *SANITIZERS, *arguments, "-o", target], check=True)
     return target
-
-
-@pytest.fixture(scope="session")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The launcher with the flags that are shipped."""
-    need.tool("gcc")
-    built = tmp_path_factory.mktemp("launcher") / "podwire"
-    subprocess.run(
-        [ROOT / "hack" / "launcher.sh", built], check=True, env={**os.environ, "CC": "gcc"}
-    )
-    return built
 
 
 @pytest.fixture(scope="session")
