@@ -10,4 +10,6 @@ cd "$(dirname "$0")/.."
 # make gives variables of its command line to what it runs.
 # shellcheck disable=SC2086  # several words
 set -- ${ARGS:-} "$@"
+# Without an agent the launcher runs the Python that was installed here.
+PYTHON_TREE=$PWD/.venv hack/launcher.sh build/demo/podwire
 exec hack/sandbox.sh .venv/bin/python -B hack/demo "$@"

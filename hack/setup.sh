@@ -23,7 +23,7 @@ target=${1:-}
 # Each entry is PROBE:PACKAGE, the probe a command or a file. The demo needs no more than ip.
 needs_tools=
 case $target in
-    demo) wanted="ip:iproute2" ;;
+    demo) wanted="ip:iproute2 gcc:gcc /usr/include/spawn.h:libc6-dev" ;;
     bench)
         wanted="ip:iproute2 unshare:util-linux /usr/lib/cni/bridge:containernetworking-plugins
             gcc:gcc /usr/include/spawn.h:libc6-dev"

@@ -42,6 +42,13 @@ def lock(path: str) -> int:
         raise CNIError("another agent of podwire serves this node", error.details) from error
 
 
+def unlock(path: str, held: int) -> None:
+    """Takes the lock's file away while it is held: who waits for it sees that, and asks anew."""
+    with suppress(OSError):
+        os.unlink(f"{path}.lock")
+    os.close(held)
+
+
 def listen(path: str) -> socket.socket:
     """A listening socket at path, 0600. Only for who holds the lock: what lies there is stale."""
     with suppress(FileNotFoundError):

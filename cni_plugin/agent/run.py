@@ -18,7 +18,7 @@ from cni_plugin.agent.desk import Desk
 from cni_plugin.agent.keeper import Keeper
 from cni_plugin.agent.logs import LogSink
 from cni_plugin.agent.notify import notify
-from cni_plugin.agent.place import listen, lock, verify_folder
+from cni_plugin.agent.place import listen, lock, unlock, verify_folder
 from cni_plugin.agent.report import Sink
 from cni_plugin.agent.server import Server
 from ipam.lean_typing import quicken
@@ -52,7 +52,7 @@ def run(config: AgentConfig) -> int:
         gc.set_threshold(GC_EVERY)
         return asyncio.run(_serve(config, LogSink(config.log)))
     finally:
-        os.close(held)
+        unlock(config.socket, held)
 
 
 async def _serve(config: AgentConfig, sink: Sink) -> int:

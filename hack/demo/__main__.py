@@ -19,6 +19,7 @@ from pathlib import Path
 import leftovers
 import mischief
 import scenes
+import service
 import snapshot
 from cast import Demo
 from configs import NETWORKS
@@ -26,7 +27,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from show import Show
 from world import BIN_DIR, NODE, SERVER, World, install
 
-EXECUTABLE = Path(sys.executable).parent / "podwire"
+PODWIRE = Path(sys.executable).parent / "podwire"
+LAUNCHER = Path(__file__).resolve().parents[2] / "build" / "demo" / "podwire"
 FAILURES_SHOWN = 10
 
 
@@ -49,7 +51,7 @@ def main() -> int:
 def _run(show: Show, *, as_json: bool) -> int:
     started = time.monotonic()
     with World() as world:
-        runtimes = {network.mode: install(network, EXECUTABLE) for network in NETWORKS}
+        runtimes = {network.mode: install(network, LAUNCHER) for network in NETWORKS}
         demo = Demo(show, world, runtimes)
         _introduce(show)
         _play(demo)
@@ -75,7 +77,7 @@ def _introduce(show: Show) -> None:
     whose = "root" if _is_real_root() else "an ordinary user (root in a user namespace only)"
     show.line(show.paint(f"{version} on a node made of a network namespace", "bold"))
     show.line(f"  as {whose}; kernel {platform.release()}, Python {platform.python_version()}")
-    show.line(f"  executable  {BIN_DIR}/podwire")
+    show.line(f"  executable  {BIN_DIR}/podwire: native launcher, calls go to the agent")
     for network in NETWORKS:
         ranges = network.conflist["plugins"][0]["ipam"]["ranges"]
         subnets = ", ".join(one["subnet"] for group in ranges for one in group)
@@ -92,12 +94,17 @@ def _is_real_root() -> bool:
 def _play(demo: Demo) -> None:
     node = demo.world.node
     before = snapshot.take(node)
-    scenes.add_pods(demo)
-    scenes.ping_all(demo, title="ping: median round trip of 5 echoes, in ms")
-    scenes.check_all(demo)
-    mischief.damage(demo)
-    during = snapshot.take(node)
-    scenes.delete_all(demo)
+    with service.serving(PODWIRE) as agent:
+        scenes.add_pods(demo)
+        scenes.ping_all(demo, title="ping: median round trip of 5 echoes, in ms")
+        scenes.check_all(demo)
+        mischief.damage(demo)
+        scenes.lose_agent(demo, agent)
+    with service.serving(PODWIRE) as agent:
+        during = snapshot.take(node)
+        scenes.delete_all(demo)
+        demo.expect(agent.stop(), "the agent ended well")
+    scenes.served(demo)
     leftovers.compare(demo, before, during, snapshot.take(node))
 
 

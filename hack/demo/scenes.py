@@ -6,12 +6,15 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
+import service
 from cast import Demo, Member, median
 from probe import echo
+from service import Agent
 from world import NODE, SERVER, new_pod, remove_namespace
 
 PER_MODE = ("a", "b", "c")  # DEL normally, DEL after the namespace went, DEL twice
 POD_COLUMNS = (9, 6, 18, 17, 15, -6)
+SERVED_COLUMNS = (7, 9, -5, -7, -7)
 PING_COLUMNS = (8, 2, -9, -10, -5, -9, -7, 14)
 
 
@@ -49,7 +52,7 @@ def add_one(demo: Demo, member: Member) -> bool:
     entry |= {"mac": mac, "host_link": host_link, "add_ms": round(took, 1)}
     demo.facts.setdefault("pods", []).append(entry)
     first, *rest = addresses or [""]
-    demo.show.row(POD_COLUMNS, (pod.name, member.mode, first, mac, host_link, f"{took:.0f}"))
+    demo.show.row(POD_COLUMNS, (pod.name, member.mode, first, mac, host_link, f"{took:.1f}"))
     for address in rest:
         demo.show.row(POD_COLUMNS, ("", "", address, "", "", ""))
     return True
@@ -109,20 +112,52 @@ def check_all(demo: Demo) -> None:
     good = [ms for ms in times.values() if ms is not None]
     if good:
         text = f"{len(good)} of {len(times)} pods as ADD left them"
-        text += f", {statistics.median(good):.0f} ms each"
+        text += f", {statistics.median(good):.1f} ms each"
         demo.show.outcome(len(good) == len(times), text)
     demo.facts["check_ms"] = times
+
+
+def lose_agent(demo: Demo, agent: Agent) -> None:
+    """A pod comes while there is no agent: the launcher runs the same Python directly."""
+    demo.show.title("The agent is killed: a pod comes all the same")
+    agent.kill()
+    for mode, runtime in demo.runtimes.items():
+        member = Member(new_pod(f"{mode}-d"), mode, runtime)
+        took = demo.attempt(
+            f"ADD {member.pod.name} without an agent", partial(runtime.add, member.pod)
+        )
+        if took is not None:
+            demo.members.append(member)
+            demo.show.outcome(True, f"{member.pod.name:<9} by a Python of its own {took:9.0f} ms")
+        demo.facts.setdefault("without_agent_ms", {})[mode] = took
+
+
+def served(demo: Demo) -> None:
+    """What the agent's log says of its calls."""
+    calls = service.calls()
+    demo.show.title("The agent's own account: calls, and ms from their arrival to the answer")
+    demo.show.row(SERVED_COLUMNS, ("verb", "outcome", "calls", "median", "most"), head=True)
+    kinds = dict.fromkeys((call["verb"], call["outcome"]) for call in calls)
+    for kind in kinds:
+        times = [call["ms"] for call in calls if (call["verb"], call["outcome"]) == kind]
+        figures = (f"{statistics.median(times):.1f}", f"{max(times):.1f}")
+        demo.show.row(SERVED_COLUMNS, (*kind, str(len(times)), *figures))
+    adds = [call for call in calls if call["verb"] == "ADD" and call["outcome"] == "done"]
+    demo.expect(len(adds) >= len(demo.members) - len(demo.runtimes), "each ADD by the agent")
+    demo.facts["served"] = [
+        {key: call.get(key) for key in ("verb", "outcome", "ms")} for call in calls
+    ]
 
 
 def delete_all(demo: Demo) -> None:
     """DEL: the first normally, the second without its namespace, the third twice."""
     demo.show.title("DEL: normally, with the namespace gone, and twice")
-    ways = {"a": _normally, "b": _without_namespace, "c": _twice}
+    ways = {"a": _normally, "b": _without_namespace, "c": _twice, "d": _normally}
     for member in demo.members:
         what, call = ways[member.pod.name[-1]](member)
         took = demo.attempt(f"DEL {member.pod.name} ({what})", call)
         if took is not None:
-            demo.show.outcome(True, f"{member.pod.name:<9} {what:<27} {took:4.0f} ms")
+            demo.show.outcome(True, f"{member.pod.name:<9} {what:<27} {took:6.1f} ms")
         remove_namespace(member.pod)
         entry = {"pod": member.pod.name, "how": what, "ms": took}
         demo.facts.setdefault("del", []).append(entry)
