@@ -24,6 +24,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 LEVEL_OF = {"done": "info", "declined": "info", "dropped": "warning", "undone": "warning"}
 ROUTINE = ("STATUS", "VERSION")  # asked every few seconds: told when they fail, or at level debug
 WAITING_MAX = 10_000  # lines, some 4 MB
+TOGETHER_MAX = 256  # lines of one write
 
 Fields = Mapping[str, object]
 
@@ -141,21 +142,27 @@ class _Lines:
         self._thread.join(limit_s)
 
     def _run(self) -> None:
-        line: str | None = ""
-        while line is not None:
-            line = self._queue.get()
-            lines: list[str] = []
-            while line is not None:  # what has gathered goes out in one write
-                lines.append(line)
-                try:
-                    line = self._queue.get_nowait()
-                except Empty:
-                    break
+        ended = False
+        while not ended:
+            lines, ended = self._gathered()
             lost, self._lost = self._lost, 0
-            if lost:
-                lines.append(self._lost_line(lost))
-            if lines and not self._send("".join(f"{line}\n" for line in lines).encode()):
-                self._lost += len(lines) - bool(lost) + lost
+            told = [*lines, self._lost_line(lost)] if lost else lines
+            if told and not self._send("".join(f"{line}\n" for line in told).encode()):
+                self._lost += len(lines) + lost
+
+    def _gathered(self) -> tuple[list[str], bool]:
+        """What there is to write, one line at least, and whether that was all."""
+        lines: list[str] = []
+        line = self._queue.get()
+        while line is not None:
+            lines.append(line)
+            if len(lines) == TOGETHER_MAX:
+                return lines, False
+            try:
+                line = self._queue.get_nowait()
+            except Empty:
+                return lines, False
+        return lines, True
 
     def _send(self, data: bytes) -> bool:
         try:
