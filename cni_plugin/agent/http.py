@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
@@ -65,16 +66,16 @@ class Http:
         self._path = place.removeprefix(UNIX) if place.startswith(UNIX) else ""
         self._server = _Server(_listen_unix(self._path) if self._path else _listen_tcp(place))
         self._server.set_app(app)
-        self._thread = Thread(
-            target=self._server.serve_forever, name="http", daemon=True, args=(0.1,)
-        )
-        self._thread.start()
+        # It need not look around for close(), which wakes it.
+        serve = partial(self._server.serve_forever, poll_interval=3600.0)
+        Thread(target=serve, name="http", daemon=True).start()
 
     def close(self) -> None:
         """Ends it; the socket's file goes too."""
         if self._path:
             with suppress(FileNotFoundError):
                 os.unlink(self._path)
+        self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
 

@@ -40,7 +40,7 @@ CALL_BUCKETS = (
 )  # fmt: skip
 # Verbs have up to eight stages, so fewer buckets of each.
 STAGE_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.25, 1, 5, 60)
-POOLS_KEPT_S = 10.0  # of a store with thousands of reservations a look takes some 50 ms
+POOLS_KEPT_S = 10.0  # of a store with thousands of reservations a look takes some 100 ms
 
 
 class MetricsSink:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -163,6 +165,29 @@ def test_other_pages_and_methods(node: Node) -> None:
         assert agent.get("/metrics/x")[0] == 404
         assert agent.get("/metrics", "POST")[0] == 405
         assert agent.get("/readyz", "HEAD") == (200, "")
+
+
+def test_an_answer_from_memory_is_counted_too(node: Node) -> None:
+    with agent_on(node, metrics=UNIX) as agent:
+        for _ in range(3):
+            agent.call({"CNI_COMMAND": "STATUS"}, conf()).ok()
+        wait_until(lambda: calls(agent, "STATUS") == 3, "all three are counted")
+
+
+def test_clients_that_say_nothing_do_not_keep_a_probe_waiting(node: Node) -> None:
+    with agent_on(node, metrics=UNIX) as agent, ExitStack() as idle:
+        for _ in range(8):
+            idle.enter_context(socket.socket(socket.AF_UNIX)).connect(str(node.path(METRICS)))
+        assert agent.get("/healthz") == (200, "ok\n")
+
+
+def test_a_round_that_fails_is_a_reason_against_being_ready(node: Node) -> None:
+    node.path("/run/store").write_text("no folder")
+    with agent_on(node, metrics=UNIX, dataDirs=["/run/store"]) as agent:
+        wait_until(lambda: agent.get("/readyz")[0] == 503, "not ready")
+        assert agent.get("/readyz")[1].startswith("rounds: the last round (garbage) failed: ")
+        assert agent.get("/healthz")[0] == 200
+        assert value(agent, "podwire_repair_failures_total", round="garbage") == 1
 
 
 def test_an_agent_that_stops_is_not_ready_and_lives(node: Node) -> None:
