@@ -163,7 +163,7 @@ def test_other_pages_and_methods(node: Node) -> None:
     with agent_on(node, metrics=UNIX) as agent:
         assert agent.get("/")[0] == 404
         assert agent.get("/metrics/x")[0] == 404
-        assert agent.get("/metrics", "POST")[0] == 405
+        assert agent.get("/healthz", "POST")[0] == 405
         assert agent.get("/readyz", "HEAD") == (200, "")
 
 
