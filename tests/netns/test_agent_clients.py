@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.agent import agent_on, serves
+from tests.support.agent_pages import agent_on, serves
 from tests.support.node import Node
 
 

@@ -21,7 +21,7 @@ import cni_plugin
 from cni_plugin.cni.values import Attachment
 from cni_plugin.disk import DiskRecords
 from tests.netns.kit import conf
-from tests.support.agent import CONFIG, LOG, METRICS, SOCKET, Agent, agent_on, start
+from tests.support.agent_pages import CONFIG, LOG, METRICS, SOCKET, Agent, agent_on, start
 from tests.support.node import Node, wait_until
 
 UNIX = f"unix:{METRICS}"
