@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from cni_plugin import record
-from cni_plugin.cni.errors import IoFailure
+from cni_plugin.cni.errors import Interrupted, IoFailure
 from cni_plugin.cni.values import Attachment
 from cni_plugin.folder import STATE_DIR, Folder, make_private
 from cni_plugin.model.names import digest
 from cni_plugin.record import Record
+from ipam.errors import LockTimeout
 from ipam.lock import acquire
 
 LOCK_TIMEOUT_S = 30.0  # a CRI call has 120 s in all
@@ -25,12 +26,25 @@ class DiskRecords:
         self._root = f"{state_dir}/attachments"
         self._locks = f"{state_dir}/locks"
 
-    @contextmanager
-    def lock(
-        self, network: str, attachment: Attachment, timeout_s: float = LOCK_TIMEOUT_S
-    ) -> Iterator[None]:
+    def lock(self, network: str, attachment: Attachment) -> AbstractContextManager[None]:
         """A file below STATE_DIR/locks, gone again afterwards. Where there can be none (read-only
         /run) the call goes on without: DEL must work there, and ADD fails at its record."""
+        return self._lock(network, attachment, LOCK_TIMEOUT_S)
+
+    @contextmanager
+    def try_lock(self, network: str, attachment: Attachment) -> Iterator[bool]:
+        """As `lock`, without waiting: who holds a store's lock already must not wait for an ADD
+        that holds this one and waits for the store's."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._lock(network, attachment, 0.0))
+                free = True
+            except LockTimeout:
+                free = False
+            yield free
+
+    @contextmanager
+    def _lock(self, network: str, attachment: Attachment, timeout_s: float) -> Iterator[None]:
         path = f"{self._locks}/{digest(network, *attachment)}"
         try:
             make_private(self._locks)
@@ -38,6 +52,12 @@ class DiskRecords:
         except OSError:
             yield
             return
+        except Interrupted:  # perhaps with the file just made: it goes, unless a call holds it
+            with suppress(OSError, LockTimeout):
+                descriptor = acquire(path, 0)
+                os.unlink(path)
+                os.close(descriptor)
+            raise
         try:
             yield
         finally:

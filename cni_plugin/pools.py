@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ipam.logs import parse_released
 from ipam.node import boot_clock_s
 from ipam.ranges import find_range, pool
 from ipam.reserve import usage
-from ipam.values import IpamConf
+from ipam.values import IPAddress, IpamConf
 
 NET_D = "/etc/cni/net.d"  # where runtimes look by default
 SUFFIXES = (".conflist", ".conf", ".json")  # as libcni
@@ -121,17 +122,20 @@ def _counted(ipam: IpamConf, listing: Listing) -> Iterator[Stat]:
     outside = [
         entry
         for entry in listing.entries
-        if str(entry.address) in names
-        and not any(find_range(ranges, entry.address) for ranges in ipam.range_sets)
+        if entry.address in names and not _in_a_range(ipam, ip_address(entry.address))
     ]
     if outside:
         yield Stat(listing.network, "", "outside of all ranges", None, len(outside))
 
 
+def _in_a_range(ipam: IpamConf, address: IPAddress) -> bool:
+    return any(find_range(ranges, address) for ranges in ipam.range_sets)
+
+
 def _living(listing: Listing) -> set[str]:
     """Of another boot only what was reserved by hand is left at the next ADD."""
     return {
-        str(entry.address)
+        entry.address
         for entry in listing.entries
         if not listing.past or (entry.owner and entry.owner.by_hand)
     }

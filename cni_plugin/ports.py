@@ -107,6 +107,9 @@ class Records(Protocol):
     def lock(self, network: str, attachment: Attachment) -> AbstractContextManager[None]:
         """One call at a time for an attachment; waits at most 30 s, then LockTimeout (code 11)."""
 
+    def try_lock(self, network: str, attachment: Attachment) -> AbstractContextManager[bool]:
+        """The same without waiting; False: a call for the attachment is under way."""
+
     def load(self, network: str, attachment: Attachment) -> Record | None: ...
 
     def save(self, record: Record) -> None: ...

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from cni_plugin.cni.env import REQUEST_ID, UNDOES
-from cni_plugin.cni.errors import IoFailure, TryAgainLater
+from cni_plugin.cni.errors import Interrupted, IoFailure
 from cni_plugin.cni.skel import error_reply
 from cni_plugin.cni.values import Reply
 
@@ -20,10 +20,6 @@ Serve = Callable[[Mapping[str, str], bytes], Reply]
 STDIN, STDOUT, STDERR = 0, 1, 2
 READ_BYTES = 1 << 16
 ENDING = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
-
-
-class Interrupted(TryAgainLater):
-    """A signal asked this call to end."""
 
 
 def run(serve: Serve, environ: Mapping[str, str]) -> int:
@@ -38,6 +34,7 @@ def run(serve: Serve, environ: Mapping[str, str]) -> int:
     else:
         environ = {REQUEST_ID: os.urandom(16).hex(), **environ}
         reply = serve(environ, stdin)
+        _ignore_signals()  # too late: what was done is being told
         if not _deliver(STDOUT, reply.stdout):
             return _undelivered(serve, environ, stdin, reply)
         reply = reply._replace(stdout=b"")
@@ -71,9 +68,13 @@ def _hold_places() -> None:
 
 def _interrupt(number: int, _frame: object) -> None:
     """Raises where the call is; from then on it is let finish its undoing."""
+    _ignore_signals()
+    raise Interrupted(f"the call was ended by signal {number}", "what it had begun is undone")
+
+
+def _ignore_signals() -> None:
     for ending in ENDING:
         _signal.signal(ending, _signal.SIG_IGN)
-    raise Interrupted(f"the call was ended by signal {number}", "what it had begun is undone")
 
 
 def _read_all() -> bytes:

@@ -59,7 +59,8 @@ def load(data: bytes, *, whole: bool = True) -> Record | None:
 
     whole False: without the objects, for who only looks at thousands."""
     try:
-        fields = {**_ADDED, **json.loads(data)}
+        # Of bytes json would guess the encoding first.
+        fields = {**_ADDED, **json.loads(data.decode())}
         if fields.keys() != _FIELDS:
             return None
         fields["attachment"] = Attachment(*fields["attachment"])

@@ -36,7 +36,7 @@ Row = tuple[str, str]  # scenario, plugin
 HEADS = {
     "runs": "runs", "struck": "struck", "leaks": "leaks", "failed_del": "DEL failed",
     "failed_add": "ADD failed", "duplicates": "duplicates", "unusable": "unusable",
-    "torn": "torn", "wrong": "wrong", "bystander": "bystander", "seconds": "s",
+    "torn": "torn", "wrong": "wrong", "bystander": "bystander", "check": "check", "seconds": "s",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, made when missing or out of date; then the command, if any.
 #
-#   hack/setup.sh demo|bench|lint|fmt|test [COMMAND [ARGUMENT...]]
+#   hack/setup.sh demo|bench|lint|fmt|test|launcher [COMMAND [ARGUMENT...]]
 #
 # .venv gets podwire itself as a user would have it: a normal install from a built wheel, not
 # an editable one, whose import hook costs start-up time in every run of the executable.
@@ -36,7 +36,8 @@ case $target in
             containerd:containerd runc:runc busybox:busybox-static podman:podman"
         ;;
     lint | fmt) needs_tools=yes wanted= ;;
-    *) die "usage: hack/setup.sh demo|bench|lint|fmt|test [COMMAND...]" ;;
+    launcher) wanted="gcc:gcc /usr/include/spawn.h:libc6-dev" ;;
+    *) die "usage: hack/setup.sh demo|bench|lint|fmt|test|launcher [COMMAND...]" ;;
 esac
 
 # Debian keeps ip, nft and others out of an ordinary user's PATH.
@@ -187,7 +188,8 @@ mkdir -p build
 # The lock file is never removed: a second one of the same name would be another lock.
 exec 9>>build/setup.lock
 flock -s 9
-if ! is_current; then
+# The launcher is C alone: an image is built without Python's part.
+if [ "$target" != launcher ] && ! is_current; then
     flock -n 9 || {
         say "waiting for another run that uses .venv"
         flock 9

@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_interface
 from itertools import islice
 
 from ipam.errors import InvalidRanges, PoolExhausted
+from ipam.logs import NEVER_S
 from ipam.ranges import Pool, find_range, is_usable, ring
 from ipam.values import IPAddress, IPInterface, Lease, RangeSet
 
@@ -40,19 +41,26 @@ def candidates(
     """Every usable address, best first, some twice; which are taken is for the caller to find out.
 
     1. the addresses the same pod had before (`sticky`), cooling or not;
-    2. the first of the round robin after `last`, without the cooling ones;
-    3. released ones that are done cooling, oldest first: in a nearly full pool the free
+    2. those that a listing found free: the round robin itself, without the taken ones;
+    3. the first of the round robin after `last`, without the cooling ones;
+    4. released ones that are done cooling, oldest first: in a nearly full pool the free
        addresses are these, and long runs of taken ones need not be walked;
-    4. the rest of the round robin;
-    5. the cooling ones, oldest release first: under pressure the cooldown is shortened, because
+    5. the rest of the round robin;
+    6. the cooling ones, oldest release first: under pressure the cooldown is shortened, because
        a pod that waits for an address is worse than an address that is reused early.
     """
     yield from _usable(of, sticky)
+    yield from _usable(of, (text for text, at_s in released.items() if at_s == NEVER_S))
     going_round = (a for a in ring(of, last) if str(a) not in cool)
     yield from islice(going_round, RING_FIRST)
-    yield from _usable(of, (text for text in released if text not in cool))
+    yield from idle(of, released, cool)
     yield from going_round
     yield from _usable(of, sorted(cool, key=lambda text: cool[text]))
+
+
+def idle(of: Pool, released: Released, cool: Released) -> Iterator[IPAddress]:
+    """The addresses of the pool that are known to be free and need not cool down."""
+    return _usable(of, (text for text in released if text not in cool))
 
 
 def assign(

@@ -79,7 +79,8 @@ class DiskLeases:
         with self._locked(path, create=True) as folder:
             node = self._node_of(network)
             settle(folder, node)
-            return Reservation(node, folder, conf, owner).make(pools, wanted)
+            with folder.log(RELEASED) as log:
+                return Reservation(node, folder, conf, owner, log).make(pools, wanted)
 
     def release(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()

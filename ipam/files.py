@@ -45,6 +45,7 @@ READ_MAX = 1 << 24  # bytes; no file of ours comes near, and a foreign one must 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 # A foreign symlink, directory, device or FIFO must be neither followed nor waited for.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_LOG = os.O_RDWR | os.O_APPEND | _READ
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
@@ -175,17 +176,22 @@ class Folder:
             os.close(descriptor)
 
     def append(self, name: str, data: bytes) -> None:
-        """Add lines to a log with one write, not synced: logs matter in the same boot only."""
+        """Add lines to a log with one write, not synced: logs matter in the same boot only. They
+        begin anew, because what is there may have been cut short by a full disk or be garbage."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.at(name), flags, 0o600)
         try:
-            os.write(descriptor, data)
+            os.write(descriptor, b"\n" + data)
         except OSError:
             if not os.fstat(descriptor).st_size:
                 self.discard(name)  # made a moment ago, and an empty file looks torn
             raise
         finally:
             os.close(descriptor)
+
+    def log(self, name: str) -> Log:
+        """A log, open for reading and for adding to it."""
+        return Log(self, name)
 
     def position(self, set_index: int) -> Position:
         """The round robin position of a range set, open for reading and writing."""
@@ -313,6 +319,48 @@ class Folder:
         found = [(name, who[:2]) for name, who in self.unindexed() if who]
         exact = tuple(name for name, key in found if key == owner[:2])
         return exact or tuple(name for name, key in found if key == (owner.container_id, ""))
+
+
+class Log:
+    """A file of lines: read once, then added to through the same descriptor. What cannot be opened
+    for both (none there, read-only, not a file) is read, and made by `append`, as by itself."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._descriptor = -1
+        self.data = b""
+
+    def __enter__(self) -> Self:
+        try:
+            self._descriptor = os.open(self._folder.at(self._name), _LOG)
+            self.data = _read_all(self._descriptor)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self.close()
+            self.data = self._folder.read(self._name) or b""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def append(self, data: bytes) -> None:
+        """Add lines with one write, not synced."""
+        if self._descriptor >= 0:
+            os.write(self._descriptor, data)
+        else:
+            self._folder.append(self._name, data)
+
+    def replace(self, data: bytes) -> None:
+        """Write it anew."""
+        self.close()
+        self._folder.replace(self._name, data)
 
 
 class Position:

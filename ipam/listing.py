@@ -7,7 +7,9 @@ reservation may come or go meanwhile; whoever acts on a listing looks again unde
 from __future__ import annotations
 
 import os
+from _socket import AF_INET, inet_pton
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from ipam.disk import folder_path
 from ipam.errors import InvalidConf
@@ -15,14 +17,14 @@ from ipam.files import BOOT_ID, OWNERS, Folder, address_of, parse_owner
 from ipam.lean_typing import NamedTuple
 from ipam.node import Node, read_boot_id
 from ipam.settle import is_past
-from ipam.values import IPAddress, Owner
+from ipam.values import Owner
 
 
 class Entry(NamedTuple):
-    """One reservation. owner None: torn. since_ns: the file's mtime (wall clock, nanoseconds);
-    the reservation is written once, so this is when it was made."""
+    """One reservation. address: as ipaddress writes it. owner None: torn. since_ns: the file's
+    mtime (wall clock, nanoseconds); it is written once, so this is when it was reserved."""
 
-    address: IPAddress
+    address: str
     owner: Owner | None
     since_ns: int
     mode: int
@@ -84,7 +86,7 @@ def read_listing(
     return Listing(
         data_dir=data_dir,
         network=network,
-        entries=tuple(sorted(entries, key=lambda e: (e.address.version, int(e.address)))),
+        entries=entries,
         others=tuple(sorted((*others, *(_index_files(folder) if whole else ())))),
         past=is_past(folder, node),
         marked=folder.status(BOOT_ID) is not None,
@@ -109,22 +111,39 @@ def all_listings(
                 yield found
 
 
-def _files(folder: Folder, index: dict[int, Owner]) -> tuple[list[Entry], list[Other]]:
-    """One pass over the folder; only what the index does not know is opened."""
-    entries, others = [], []
+def _files(folder: Folder, index: dict[int, Owner]) -> tuple[tuple[Entry, ...], list[Other]]:
+    """One pass over the folder; only what the index does not know is opened. Entries come in the
+    order of their addresses, IPv4 first."""
+    entries: list[tuple[int, bytes, Entry]] = []
+    others: list[Other] = []
     with os.scandir(folder.path) as found:
         for file in found:
-            address = address_of(file.name)
+            parsed = _parsed(file.name)
             try:
                 status = file.stat(follow_symlinks=False)
-                if address is None:
+                if parsed is None:
                     others.append(Other(file.name, status.st_mode, status.st_size, status.st_nlink))
                     continue
                 owner = index.get(file.inode()) or parse_owner(folder.read(file.name) or b"")
             except FileNotFoundError:
                 continue  # released meanwhile
-            entries.append(Entry(address, owner, status.st_mtime_ns, status.st_mode))
-    return entries, [other for other in others if other.name != OWNERS]
+            address, packed = parsed
+            entry = Entry(address, owner, status.st_mtime_ns, status.st_mode)
+            entries.append((len(packed), packed, entry))
+    entries.sort(key=itemgetter(0, 1))
+    in_order = tuple(entry for _size, _packed, entry in entries)
+    return in_order, [other for other in others if other.name != OWNERS]
+
+
+def _parsed(name: str) -> tuple[str, bytes] | None:
+    """The address that a file is named after, as text and packed; None for every other file.
+
+    inet_pton takes only the one way to write an IPv4 address and costs a tenth of ip_address."""
+    try:
+        return name, inet_pton(AF_INET, name)
+    except (OSError, ValueError):
+        address = address_of(name)
+    return None if address is None else (str(address), address.packed)
 
 
 def _index_files(folder: Folder) -> Iterator[Other]:

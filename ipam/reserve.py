@@ -11,15 +11,16 @@ from ipam.allocate import (
     candidates,
     cooling,
     exhausted,
+    idle,
     lease,
 )
 from ipam.errors import AddressInUse, PoolExhausted
 from ipam.files import (
     OWNERS,
-    RELEASED,
     STICKY,
     TEMP,
     Folder,
+    Log,
     Position,
     address_of,
     content,
@@ -42,6 +43,9 @@ from ipam.settle import STICKY_MAX, build_index, compact_sticky, heal, reclaim
 from ipam.values import IPAddress, IpamConf, Lease, Owner, SetUsage
 
 LIST_AFTER = 3  # taken candidates in a row before the folder is listed once
+# In a pool of this size that nothing is known to be free in, one is enough: a listing of so many
+# is cheaper than more tries, and the next ADDs need none.
+SMALL_POOL = 4096
 SEED = 64  # free addresses noted after a listing, so that the next ADDs need none
 SEED_STEPS = 4096  # candidates looked at to find them
 RELEASED_SMALL = 16384  # bytes of a log that are not worth rewriting
@@ -58,20 +62,21 @@ def usage(of: Pool, names: Collection[str], cool: Released) -> SetUsage:
 class Reservation:
     """The state of one `reserve`: what it has read so far and what it would have to undo."""
 
-    def __init__(self, node: Node, folder: Folder, conf: IpamConf, owner: Owner) -> None:
+    def __init__(self, node: Node, folder: Folder, conf: IpamConf, owner: Owner, log: Log) -> None:
         self._node = node
         self._folder = folder
         self._owner = owner
         self._is_sticky = conf.sticky == "pod" and is_loggable(owner.pod)
         self._sticky_log = (folder.read(STICKY) or b"") if self._is_sticky else b""
         self._sticky = sticky_addresses(self._sticky_log, owner.pod)
-        self._log = folder.read(RELEASED) or b""
-        self._released = parse_released(self._log)
+        self._log = log  # of released addresses
+        self._released = parse_released(log.data)
         self._cool = cooling(self._released, node.clock_s(), conf.cooldown_s)
         self._source = ""  # the synced file with the owner, to be linked to addresses
         self._given: list[IPAddress] = []
         self._taken: set[str] | None = None  # every name, once the folder was listed
         self._free: list[str] = []  # found free while walking a listing
+        self._stale: list[str] = []  # taken, although the log has them as released
 
     def make(self, pools: Sequence[Pool], wanted: Sequence[IPAddress | None]) -> tuple[Lease, ...]:
         """One lease from each pool, all or none. Raises IpamError and OSError."""
@@ -165,7 +170,7 @@ class Reservation:
     def _first_free(self, of: Pool, last: IPAddress | None) -> IPAddress | None:
         """Take the best candidate that is free; None when the set is full."""
         order = candidates(of, last, self._released, self._cool, self._sticky)
-        misses = 0
+        misses, list_after = 0, self._list_after(of)
         for address in order:
             if self._taken is not None and str(address) in self._taken:
                 continue
@@ -179,9 +184,15 @@ class Reservation:
                 self._folder.unlink(str(address))
                 self._node.warn(f"{address} is in use on this node without a reservation: skipped")
             misses += 1
-            if self._taken is None and misses >= LIST_AFTER:
+            self._stale += [name for name in (str(address),) if name in self._released]
+            if self._taken is None and misses >= list_after:
                 self._taken = self._folder.taken()
         return None
+
+    def _list_after(self, of: Pool) -> int:
+        if of.total <= SMALL_POOL and next(idle(of, self._released, self._cool), None) is None:
+            return 1
+        return LIST_AFTER
 
     def _link(self, address: IPAddress) -> bool:
         done = self._folder.link(self._source, str(address))
@@ -190,6 +201,8 @@ class Reservation:
         return done
 
     def _advance(self, position: Position, address: IPAddress) -> None:
+        if self._free:
+            return  # who has listed the folder leaves it to the next ADDs, which go by the notes
         try:
             position.move(address)
         except OSError as error:
@@ -221,6 +234,7 @@ class Reservation:
         """Bring the logs up to date. They only steer the choice, so the ADD is good without."""
         names = [str(address) for address in self._given]
         lines = [given_line(name) for name in names if name in self._released]
+        lines += map(given_line, self._stale)
         lines += [released_line(name, NEVER_S) for name in self._free if name not in names]
         try:
             self._note_released("".join(lines).encode())
@@ -229,12 +243,13 @@ class Reservation:
             self._node.warn(f"{self._folder.path}: logs not written: {error.strerror}")
 
     def _note_released(self, lines: bytes) -> None:
-        if len(self._log) > RELEASED_SMALL:
-            compact = format_released(parse_released(self._log + lines))
-            if 2 * len(compact) < len(self._log) and compact:
-                return self._folder.replace(RELEASED, compact)
+        log = self._log
+        if len(log.data) > RELEASED_SMALL:
+            compact = format_released(parse_released(log.data + lines))
+            if 2 * len(compact) < len(log.data) and compact:
+                return log.replace(compact)
         if lines:
-            self._folder.append(RELEASED, lines)
+            log.append(lines)
         return None
 
     def _note_sticky(self, names: Sequence[str]) -> None:

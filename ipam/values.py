@@ -65,6 +65,11 @@ class IpamConf(NamedTuple):
 HAND_PREFIX, HAND_IFNAME = "reserved-", "reserved"
 
 
+def is_by_hand(container_id: str, ifname: str) -> bool:
+    """Reserved by a person (`podwire ipam reserve`): no GC and no reboot frees it."""
+    return ifname == HAND_IFNAME and container_id.startswith(HAND_PREFIX)
+
+
 class Owner(NamedTuple):
     """Who holds a lease. The key is (container_id, ifname); pod is for `sticky` and display."""
 
@@ -74,8 +79,7 @@ class Owner(NamedTuple):
 
     @property
     def by_hand(self) -> bool:
-        """Reserved by a person (`podwire ipam reserve`): no GC and no reboot frees it."""
-        return self.ifname == HAND_IFNAME and self.container_id.startswith(HAND_PREFIX)
+        return is_by_hand(self.container_id, self.ifname)
 
 
 class Lease(NamedTuple):

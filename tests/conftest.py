@@ -55,8 +55,8 @@ from tests.support.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"
-BY_FOLDER = ("unit", "property", "protocol", "netns", "faults", "e2e")
-IN_SANDBOX = ("protocol", "netns", "faults", "e2e")
+BY_FOLDER = ("unit", "property", "protocol", "netns", "agent", "faults", "e2e", "launcher")
+IN_SANDBOX = ("protocol", "netns", "agent", "faults", "e2e")
 NO_SANDBOX = pytest.StashKey[str]()
 
 
@@ -181,3 +181,14 @@ def runtime(node: Node) -> Callable[[Mapping[str, Any]], Runtime]:
 def snapshot(node: Node) -> Callable[[], snapshots.Snapshot]:
     """What is on `node` now."""
     return lambda: snapshots.take(node)
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher with the flags that are shipped."""
+    need.tool("gcc")
+    built = tmp_path_factory.mktemp("launcher") / "podwire"
+    subprocess.run(
+        [ROOT / "hack" / "launcher.sh", built], check=True, env={**os.environ, "CC": "gcc"}
+    )
+    return built

@@ -25,7 +25,7 @@ from cni_plugin.cni.values import Reply
 from cni_plugin.kernel.host import Commits, Host
 
 CALLS_MAX = 1024  # that wait or run; kubelet starts some 20 pods at a time
-REMOVING_THREADS, PATIENT_THREADS = 16, 4
+REMOVING_THREADS, PATIENT_THREADS = 64, 4
 WAITS_LONG = (b'"enableDad"',)  # a config with this may wait for seconds
 
 Ended = Callable[[Call, "Reply | None", "CallReport | None"], None]
@@ -138,6 +138,7 @@ class Desk:
             return
         remembered = self.statuses.get(call)
         if remembered is not None:
+            call.outcome = "remembered"
             self._answer_at_once(call, remembered)
             return
         self.open += 1

@@ -21,7 +21,13 @@ from cni_plugin.agent.report import CallReport
 STDERR = 2
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Of the outcomes of a call; any other is an error.
-LEVEL_OF = {"done": "info", "declined": "info", "dropped": "warning", "undone": "warning"}
+LEVEL_OF = {
+    "done": "info",
+    "declined": "info",
+    "remembered": "info",
+    "dropped": "warning",
+    "undone": "warning",
+}
 ROUTINE = ("STATUS", "VERSION")  # asked every few seconds: told when they fail, or at level debug
 WAITING_MAX = 10_000  # lines, some 4 MB
 TOGETHER_MAX = 256  # lines of one write
@@ -39,7 +45,7 @@ class LogSink:
 
     def call(self, report: CallReport) -> None:
         """A line a call."""
-        routine = report.outcome == "done" and report.verb in ROUTINE
+        routine = report.code == 0 and report.verb in ROUTINE
         level = "debug" if routine else LEVEL_OF.get(report.outcome, "error")
         if LEVELS[level] >= self._least:
             fields = call_fields(report, stages=self._least <= LEVELS["debug"])
@@ -94,15 +100,15 @@ def _ms(seconds: float) -> float:
 
 
 def as_text(at_s: float, level: str, message: str, fields: Fields) -> str:
-    """`time=... level=... msg="..." key=value`, the form called logfmt."""
-    words = {"time": _moment(at_s), "level": level, "msg": message, **fields}
+    """`time=... level=... message="..." key=value`, the form called logfmt."""
+    words = {"time": _moment(at_s), "level": level, "message": message, **fields}
     return " ".join(f"{key}={_word(value)}" for key, value in words.items())
 
 
 def as_json(at_s: float, level: str, message: str, fields: Fields) -> str:
     """One object."""
     return json.dumps(
-        {"time": _moment(at_s), "level": level, "msg": message, **fields}, default=str
+        {"time": _moment(at_s), "level": level, "message": message, **fields}, default=str
     )
 
 

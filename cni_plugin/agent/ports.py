@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Any
 
@@ -18,7 +18,7 @@ from cni_plugin.cni.conf_cache import Cached
 from cni_plugin.cni.conf_load import read_conf
 from cni_plugin.cni.values import Attachment, NetConf, Request, Result
 from cni_plugin.config_cache import ConfigCache
-from cni_plugin.disk import LOCK_TIMEOUT_S, DiskRecords
+from cni_plugin.disk import DiskRecords
 from cni_plugin.kernel.execute import Outcome
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.joint import JointRemoval
@@ -29,7 +29,6 @@ from cni_plugin.model.objects import HOST
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns, Ports
 from cni_plugin.wiring import node_ports
-from ipam.errors import LockTimeout
 
 Warn = Callable[[str], None]
 
@@ -128,21 +127,16 @@ class _Records(DiskRecords):
         super().__init__()
         self._patient = patient
 
+    def lock(self, network: str, attachment: Attachment) -> AbstractContextManager[None]:
+        patiently = super().lock
+        return (patiently if self._patient else self._at_once)(network, attachment)
+
     @contextmanager
-    def lock(
-        self, network: str, attachment: Attachment, timeout_s: float = LOCK_TIMEOUT_S
-    ) -> Iterator[None]:
-        lock = super().lock(network, attachment, timeout_s if self._patient else 0)
-        try:
-            lock.__enter__()
-        except LockTimeout as error:
-            if self._patient:
-                raise
-            raise Busy from error
-        try:
+    def _at_once(self, network: str, attachment: Attachment) -> Iterator[None]:
+        with self.try_lock(network, attachment) as free:
+            if not free:
+                raise Busy
             yield
-        finally:
-            lock.__exit__(None, None, None)
 
 
 class _Together(NodeKernel):

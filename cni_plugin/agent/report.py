@@ -13,8 +13,8 @@ class CallReport(NamedTuple):
 
     code: 0, or the CNI error's. stages: how long each port was used (reserve, observe, apply, ...),
     in order of first use; starts: the moment of that use, in seconds after began_s. outcome: done |
-    failed | declined | dropped (the caller went away before it was begun) | undone (nobody took the
-    answer)."""
+    failed | declined | dropped (the caller went away before it was begun) | remembered (STATUS,
+    answered from memory) | undone (nobody took the answer)."""
 
     verb: str
     network: str

@@ -36,6 +36,7 @@ NEEDED = (
     "cni_plugin.kernel.iptables",
     "ipam.plugin",
 )
+GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
 
 def run(config: AgentConfig) -> int:
@@ -49,6 +50,7 @@ def run(config: AgentConfig) -> int:
         quicken()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection looks at it again
+        gc.set_threshold(GC_EVERY)
         return asyncio.run(_serve(config, telemetry))
     finally:
         telemetry.close()

@@ -11,14 +11,17 @@ _CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 
 
 def paint(text: str, colour: str, stream: TextIO) -> str:
-    """The text in a colour if stream is a terminal and the user did not refuse colours.
+    """The text in a colour if stream has colours."""
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if has_colours(stream) else text
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether stream is a terminal and the user did not refuse colours.
 
     Source: no-color.org for NO_COLOR; TERM=dumb is a terminal without colours.
     """
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    if plain or not stream.isatty():
-        return text
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+    return not plain and stream.isatty()
 
 
 def printable(text: str) -> str:

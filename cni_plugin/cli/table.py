@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from cni_plugin.cli.output import paint, printable
+from cni_plugin.cli.output import has_colours, paint, printable
 
 GAP = "  "
 Painter = Callable[[str, str], str]  # (column's head, padded cell) -> cell as printed
@@ -21,7 +21,11 @@ def table(
     """The lines of a table. right: heads of columns of numbers. An empty cell is a dash."""
     cells = [[printable(cell) or "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    sides = [str.rjust if name in set(right) else str.ljust for name in head]
+    aligned = "".join(">" if name in set(right) else "<" for name in head)
+    if not has_colours(sys.stdout):  # the whole row at once: there may be thousands
+        form = GAP.join(f"{{:{a}{width}}}" for a, width in zip(aligned, widths, strict=True))
+        return "\n".join(form.format(*row).rstrip() for row in (head, *cells))
+    sides = [str.rjust if a == ">" else str.ljust for a in aligned]
     lines = [_line(head, widths, sides, lambda _name, cell: paint(cell, "bold", sys.stdout), head)]
     show = painter or (lambda _name, cell: cell)
     lines += [_line(row, widths, sides, show, head) for row in cells]

@@ -79,6 +79,11 @@ class TryAgainLater(CNIError):
     temporary = True
 
 
+class Interrupted(TryAgainLater):
+    """A signal asked this call to end. Raised wherever the call is, so also between a step and
+    the note that it was done."""
+
+
 class NotAvailable(CNIError):
     """SPEC error 50 (STATUS): ADD cannot be served."""
 

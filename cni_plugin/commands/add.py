@@ -7,7 +7,7 @@ DEL cleans up whatever moment the process dies at.
 from __future__ import annotations
 
 from cni_plugin.attach.wiring import Desired, Wiring
-from cni_plugin.cni.errors import CNIError, Conflict
+from cni_plugin.cni.errors import CNIError, Conflict, Interrupted
 from cni_plugin.cni.packing import pack, unpack
 from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
@@ -39,24 +39,25 @@ BRIDGED_UNFILTERED = (
 
 def add(request: Request, ports: Ports) -> Result:
     """Wires the pod. On failure nothing is left: no link, address, rule, lease or record."""
-    with (
-        ports.netns(request.netns) as netns,
-        ports.kernel(netns) as kernel,
-        ports.records.lock(request.conf.name, request.attachment),
-    ):
-        record = ports.records.load(request.conf.name, request.attachment)
-        answered = _answered(request, record)
-        if answered is not None:
-            return _after(request.prev_result, answered)
-        _refuse_or_clean(request, record, ports, kernel)
-        if request.conf.mode == "bridge" and not kernel.bridged_packets_filtered():
-            ports.warn(BRIDGED_UNFILTERED)
-        call = _Call(request, ports, kernel, netns)
-        try:
-            result = call.wire()
-        except BaseException:
-            call.give_back()
+    result = None
+    try:
+        with (
+            ports.netns(request.netns) as netns,
+            ports.kernel(netns) as kernel,
+            ports.records.lock(request.conf.name, request.attachment),
+        ):
+            record = ports.records.load(request.conf.name, request.attachment)
+            answered = _answered(request, record)
+            if answered is not None:
+                return _after(request.prev_result, answered)
+            _refuse_or_clean(request, record, ports, kernel)
+            if request.conf.mode == "bridge" and not kernel.bridged_packets_filtered():
+                ports.warn(BRIDGED_UNFILTERED)
+            result = _wired(_Call(request, ports, kernel, netns))
+    except Interrupted:
+        if result is None:
             raise
+        ports.warn("a signal came when the pod was wired already: ADD has succeeded")
     return _after(request.prev_result, result)
 
 
@@ -69,6 +70,16 @@ def _answered(request: Request, record: Record | None) -> Result | None:
         return None
     result: Result = unpack(record.result)
     return result
+
+
+def _wired(call: _Call) -> Result:
+    try:
+        return call.wire()
+    except BaseException as error:
+        call.give_back()
+        if isinstance(error, Interrupted):
+            call.sweep()
+        raise
 
 
 def _refuse_or_clean(request: Request, record: Record | None, ports: Ports, kernel: Kernel) -> None:
@@ -96,7 +107,6 @@ class _Call:
         self._ports = ports
         self._kernel = kernel
         self._netns = netns
-        self._packed_conf = pack(request.conf)
         self._applied: tuple[Step, ...] = ()
         self._made: tuple[Obj, ...] = ()  # goes with the attachment and was not there before
         self._delegated = False
@@ -133,6 +143,15 @@ class _Call:
                 failures.append(error)
         for failure in failures:
             self._ports.warn(f"undoing ADD: {failure}")
+
+    def sweep(self) -> None:
+        """A signal may end the call between a step and its note, which `give_back` goes by. So
+        what is left is looked for as DEL does, under the same lock, with nothing remembered."""
+        try:
+            with self._ports.kernel(self._netns) as kernel:
+                clean_up(self._request, self._ports, kernel)
+        except (CNIError, IpamError) as error:
+            self._ports.warn(f"undoing ADD: {error}")
 
     def _made_again(self) -> tuple[Step, ...]:
         """An answer that was lost hides a step that was done, so what the call set out to make is
@@ -219,8 +238,8 @@ class _Call:
                 addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
                 owned=owned(wanted.objects),
                 request=request.id,
-                conf=self._packed_conf,
-                result=pack(wanted.result),
+                conf=pack(request.conf) if phase == DONE else None,
+                result=pack(wanted.result) if phase == DONE else None,
             )
         )
 

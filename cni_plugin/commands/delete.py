@@ -14,12 +14,14 @@ from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, NetConf, Request
 from cni_plugin.model.names import host_link
 from cni_plugin.model.objects import POD, AnyLink, Element, Obj, RuleChain, Veth, key
-from cni_plugin.model.plan import removal
+from cni_plugin.model.plan import Found, removal
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import Record
 from ipam.errors import IpamError
 from ipam.lean_typing import NamedTuple
 from ipam.values import IpamConf, Owner
+
+FEW = 32  # objects; an attachment has about ten
 
 
 def delete(request: Request, ports: Ports) -> None:
@@ -85,7 +87,7 @@ def remove_attachments(
     keep the others. DEL, GC and the reconciler all end here."""
     objects = _objects(conf, doomed, ports, kernel)
     everything = tuple(dict.fromkeys(obj for owned in objects.values() for obj in owned))
-    steps = removal(everything, kernel.observe(everything))
+    steps = removal(everything, _found(everything, kernel))
     outcome = kernel.apply(steps, stop=False)
     left = {key(step.subject) for step in steps} - {key(step.subject) for step in outcome.done}
     result = Removed([], list(outcome.failures))
@@ -101,6 +103,12 @@ def remove_attachments(
         else:
             result.done.append(attachment)
     return result
+
+
+def _found(objects: Sequence[Obj], kernel: Kernel) -> Found:
+    """A few are taken to be there without asking: what is gone already costs nothing but the
+    attempt. Of many, most may be gone (after a flush, or the end of their namespaces)."""
+    return {key(obj): obj for obj in objects} if len(objects) <= FEW else kernel.observe(objects)
 
 
 def _forget(conf: NetConf, attachment: Attachment, record: Record | None, ports: Ports) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import ExitStack
 
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, Request
-from cni_plugin.commands.delete import raise_all, remove_attachments
+from cni_plugin.commands.delete import Removed, raise_all, remove_attachments
 from cni_plugin.ports import Kernel, Ports
 from cni_plugin.record import Record
 from ipam.errors import IpamError
 
+BATCH = 128  # attachments whose locks are held at a time: each is an open file
 ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
 
 
@@ -24,11 +26,31 @@ def collect(request: Request, ports: Ports) -> None:
     failures: list[CNIError] = []
     with ports.kernel(None) as kernel:
         stale = _stale(request, ports, kernel)
-        removed = remove_attachments(request.conf, stale, ports, kernel)
-    failures += removed.failures
-    failures += _release_rest(request, ports, stale.keys() - removed.done)
+        left = set(stale)
+        items = list(stale.items())
+        for start in range(0, len(items), BATCH):
+            removed = _remove(request, dict(items[start : start + BATCH]), ports, kernel)
+            failures += removed.failures
+            left.difference_update(removed.done)
+    failures += _release_rest(request, ports, left)
     failures += _delegate_gc(request, ports)
     raise_all(failures)
+
+
+def _remove(
+    request: Request, stale: dict[Attachment, Record | None], ports: Ports, kernel: Kernel
+) -> Removed:
+    """Those that no call works on: the runtime's list is older than an ADD under way."""
+    network = request.conf.name
+    with ExitStack() as held:
+        idle = {
+            item: record
+            for item, record in stale.items()
+            if held.enter_context(ports.records.try_lock(network, item))
+        }
+        for busy in stale.keys() - idle.keys():
+            ports.warn(f"GC leaves {busy.ifname} of {busy.container_id}: a call is under way")
+        return remove_attachments(request.conf, idle, ports, kernel)
 
 
 def _stale(request: Request, ports: Ports, kernel: Kernel) -> dict[Attachment, Record | None]:

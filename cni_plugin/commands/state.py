@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_plugin import attach
 from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.filter import guard, masquerade, presence
-from cni_plugin.model.objects import POD, Element, ForwardAccept, Obj, RuleChain, Veth
+from cni_plugin.model.objects import POD, Element, ForwardAccept, Obj, RuleChain, Veth, distinct
 from ipam.values import IPNetwork
 
 
@@ -13,8 +13,7 @@ def desired_state(wiring: Wiring) -> Desired:
     """What ADD makes and CHECK compares with."""
     mode = attach.desired(wiring)
     filters = (*_guard(wiring), *_presence(wiring), *_masquerade(wiring), *_forward(wiring))
-    objects = tuple(dict.fromkeys((*mode.objects, *filters)))
-    return mode._replace(objects=objects)
+    return mode._replace(objects=distinct((*mode.objects, *filters)))
 
 
 def owned(objects: tuple[Obj, ...]) -> tuple[Obj, ...]:

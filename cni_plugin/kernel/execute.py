@@ -9,7 +9,7 @@ from itertools import groupby, takewhile
 
 from cni_plugin.cni.errors import CNIError, KernelRefused
 from cni_plugin.kernel import nft, rtnl, sysctl
-from cni_plugin.kernel.netlink import KernelError, Message
+from cni_plugin.kernel.netlink import KernelError, Line, Message
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import (
     HOST,
@@ -193,7 +193,10 @@ def _batch(places: Places, place: str, steps: list[Step]) -> Outcome:
 
 def _messages(places: Places, step: Step) -> Iterator[Message]:
     """The messages of one step. An object whose link is gone needs none when it is removed."""
-    line = describe(step)
+
+    def line() -> str:
+        return describe(step)
+
     obj = step.subject
     if isinstance(obj, Bridge):
         yield from _bridge_messages(places, step, line)
@@ -212,7 +215,7 @@ def _messages(places: Places, step: Step) -> Iterator[Message]:
         yield from _hanging_messages(places, step, obj, line)
 
 
-def _bridge_messages(places: Places, step: Step, line: str) -> Iterator[Message]:
+def _bridge_messages(places: Places, step: Step, line: Line) -> Iterator[Message]:
     bridge = step.subject
     assert isinstance(bridge, Bridge)  # noqa: S101  for the type checker
     if step.wanted is None:
@@ -242,7 +245,7 @@ def bridge_ports(places: Places, name: str) -> tuple[str, ...]:
     return tuple(link.name for link in links if link.master == bridge.ifindex)
 
 
-def _veth_messages(places: Places, step: Step, veth: Veth, line: str) -> Iterator[Message]:
+def _veth_messages(places: Places, step: Step, veth: Veth, line: Line) -> Iterator[Message]:
     if step.wanted is None:
         yield rtnl.delete_link(veth.name, line)
         return
@@ -256,7 +259,7 @@ def _veth_messages(places: Places, step: Step, veth: Veth, line: str) -> Iterato
         yield rtnl.change_link(veth.name, change, line)
 
 
-def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: str) -> Iterator[Message]:
+def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: Line) -> Iterator[Message]:
     link = places.link(HOST, vlan.link)
     if step.wanted is None:
         if link:
@@ -269,7 +272,7 @@ def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: str) -> Ite
 
 
 def _hanging_messages(
-    places: Places, step: Step, obj: Addr | Neigh | RouteTo, line: str
+    places: Places, step: Step, obj: Addr | Neigh | RouteTo, line: Line
 ) -> Iterator[Message]:
     """What hangs on a link: nothing is left to remove when the link is gone."""
     if step.wanted is None and places.link(obj.place, obj.link) is None:
@@ -346,7 +349,8 @@ def _is_chain_removal(step: Step) -> bool:
 
 
 def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
-    """All or nothing; not `stop`: a refused one is taken step by step."""
+    """All or nothing; not `stop`: of a refused one each half is tried, down to the step that is to
+    blame."""
     try:
         messages = [message for step in _tables(steps) for message in step]
         chains = any(isinstance(step.subject, RuleChain) for step in steps)
@@ -354,7 +358,8 @@ def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome
     except KernelError as error:
         if stop or len(steps) == 1:
             return _filter_refused(steps, error)
-        return _joined(_transaction(places, (step,), True) for step in steps)
+        halves = steps[: len(steps) // 2], steps[len(steps) // 2 :]
+        return _joined(_transaction(places, half, stop) for half in halves)
     return Outcome(steps, ())
 
 

@@ -13,7 +13,7 @@ import _socket
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cni_plugin.cni.errors import KernelRefused
 from ipam.lean_typing import NamedTuple
@@ -44,11 +44,15 @@ ANSWER_TIMEOUT_S = 10  # netlink answers from the caller's own context; longer m
 Attrs = dict[int, bytes]
 
 
+Line = str | Callable[[], str]
+
+
 class KernelError(KernelRefused):
     """The kernel refused one message. errno as usual; operation is an `ip`-style line; extended
     is the kernel's own text (NLMSGERR_ATTR_MSG) when it gave one."""
 
-    def __init__(self, code: int, operation: str, extended: str = "") -> None:
+    def __init__(self, code: int, operation: Line, extended: str = "") -> None:
+        operation = operation if isinstance(operation, str) else operation()
         reason = f"{errno.errorcode.get(code, code)}: {os.strerror(code)}"
         more = f" ({extended})" if extended else ""
         super().__init__(f"{operation}: {reason}{more}", _REMEDIES.get(code, ""))
@@ -65,12 +69,13 @@ _REMEDIES = {
 
 
 class Message(NamedTuple):
-    """One request. body: family header plus attributes; line: the `ip`-style text for errors."""
+    """One request. body: family header plus attributes; line: the `ip`-style text for errors, or
+    what makes it, because hardly any is ever read."""
 
     type: int
     flags: int
     body: bytes
-    line: str = ""
+    line: Line = ""
 
 
 class Received(NamedTuple):
@@ -300,7 +305,8 @@ class Socket:
         self._send_flagged((message, flags) for message in messages)
 
     def _send_flagged(self, messages: Iterable[tuple[Message, int]]) -> None:
-        chunks, line = [], ""
+        chunks: list[bytes] = []
+        line: Line = ""
         for message, flags in messages:
             self._sequence += 1
             chunks.append(encode(message, self._sequence, flags))
@@ -338,7 +344,7 @@ def encode(message: Message, sequence: int, flags: int = 0) -> bytes:
     return header + message.body + b"\0" * (-size % 4)
 
 
-def _error(message: Received, line: str) -> KernelError | None:
+def _error(message: Received, line: Line) -> KernelError | None:
     (code,) = struct.unpack_from("=i", message.body)
     if code == 0:
         return None

@@ -16,6 +16,7 @@ from cni_plugin.filter.tables import FAMILY_SETS, SETS, TABLE, VERDICT_MAPS
 from cni_plugin.kernel.netlink import (
     NLM_F_CREATE,
     KernelError,
+    Line,
     Message,
     Received,
     Socket,
@@ -47,7 +48,7 @@ def be32(kind: int, value: int) -> bytes:
     return attr(kind, struct.pack(">I", value & 0xFFFFFFFF))
 
 
-def _message(kind: int, family: str, body: bytes, line: str, flags: int = 0) -> Message:
+def _message(kind: int, family: str, body: bytes, line: Line, flags: int = 0) -> Message:
     header = struct.pack(">BBH", FAMILIES[family], 0, 0)  # struct nfgenmsg
     return Message(SUBSYSTEM << 8 | kind, flags, header + body, line)
 
@@ -214,13 +215,15 @@ def _element_line(verb: str, element: Element) -> str:
 def new_element(element: Element) -> Message:
     """Adds an element; the very same one being there is fine."""
     body = _element_list(element, whole=True)
-    return _message(NEWSETELEM, element.family, body, _element_line("add", element), NLM_F_CREATE)
+    return _message(
+        NEWSETELEM, element.family, body, lambda: _element_line("add", element), NLM_F_CREATE
+    )
 
 
 def delete_element(element: Element) -> Message:
     """Removes an element; ENOENT when it is not there."""
     body = _element_list(element, whole=False)
-    return _message(DELSETELEM, element.family, body, _element_line("delete", element))
+    return _message(DELSETELEM, element.family, body, lambda: _element_line("delete", element))
 
 
 def observe_elements(socket: Socket | None, wanted: Sequence[Element]) -> list[Element]:
@@ -238,7 +241,7 @@ def observe_elements(socket: Socket | None, wanted: Sequence[Element]) -> list[E
 
 def _get_element(element: Element) -> Message:
     body = _element_list(element, whole=False)
-    return _message(GETSETELEM, element.family, body, _element_line("get", element))
+    return _message(GETSETELEM, element.family, body, lambda: _element_line("get", element))
 
 
 def observe_owned(socket: Socket | None, owners: Collection[str]) -> list[Element]:

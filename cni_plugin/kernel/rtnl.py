@@ -13,6 +13,7 @@ from cni_plugin.kernel.netlink import (
     NLM_F_EXCL,
     NLM_F_REPLACE,
     Attrs,
+    Line,
     Message,
     Received,
     attr,
@@ -97,14 +98,14 @@ def mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def _new(kind: int, flags: int, body: bytes, line: str) -> Message:
+def _new(kind: int, flags: int, body: bytes, line: Line) -> Message:
     return Message(kind, flags, body, line)
 
 
 # links -----------------------------------------------------------------------------------------
 
 
-def new_bridge(bridge: Bridge, line: str) -> Message:
+def new_bridge(bridge: Bridge, line: Line) -> Message:
     """A bridge, up at once. Its MAC is set here: otherwise it would follow its ports and pods'
     ARP entries for the gateway would go stale whenever a pod comes or goes."""
     options = b"" if not bridge.vlan_filtering else u8(IFLA_BR_VLAN_FILTERING, 1)
@@ -116,7 +117,7 @@ def new_bridge(bridge: Bridge, line: str) -> Message:
     return _new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + nested(IFLA_LINKINFO, info), line)
 
 
-def new_veth(veth: Veth, netns_fd: int | None, master: int, line: str) -> Message:
+def new_veth(veth: Veth, netns_fd: int | None, master: int, line: Line) -> Message:
     """Both ends in one message: this one here, in the bridge, the peer in the pod; both down until
     their sysctls and addresses are set."""
     peer = IFINFO.pack(0, 0, 0, 0, 0)
@@ -145,7 +146,7 @@ class LinkChange(NamedTuple):
     vlan_filtering: bool | None = None
 
 
-def change_link(name: str, change: LinkChange, line: str) -> Message:
+def change_link(name: str, change: LinkChange, line: Line) -> Message:
     """One RTM_NEWLINK on an existing link, found by name: it may have been made by the message
     before in the same batch. (RTM_SETLINK would take no IFLA_LINKINFO.)"""
     wanted = ((IFF_UP, change.up), (IFF_PROMISC, change.promisc))
@@ -162,7 +163,7 @@ def change_link(name: str, change: LinkChange, line: str) -> Message:
     return _new(RTM_NEWLINK, 0, body, line)
 
 
-def change_port(port: Port, line: str) -> Message:
+def change_port(port: Port, line: Line) -> Message:
     """Sets the switches of a bridge port."""
     data = u8(IFLA_BRPORT_MODE, port.hairpin) + u8(IFLA_BRPORT_ISOLATED, port.isolated)
     info = text(IFLA_INFO_SLAVE_KIND, "bridge") + nested(IFLA_INFO_SLAVE_DATA, data)
@@ -170,7 +171,7 @@ def change_port(port: Port, line: str) -> Message:
     return _new(RTM_NEWLINK, 0, body, line)
 
 
-def port_vlan(index: int, vid: int, line: str, *, remove: bool = False) -> Message:
+def port_vlan(index: int, vid: int, line: Line, *, remove: bool = False) -> Message:
     """Adds (or removes) a VLAN on a bridge port, as PVID and untagged. linux/if_bridge.h"""
     pvid_untagged = 0x2 | 0x4  # BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED
     info = attr(2, struct.pack("=HH", pvid_untagged, vid))  # IFLA_BRIDGE_VLAN_INFO
@@ -178,18 +179,18 @@ def port_vlan(index: int, vid: int, line: str, *, remove: bool = False) -> Messa
     return _new(RTM_DELLINK if remove else RTM_SETLINK, 0, body, line)
 
 
-def delete_link(name: str, line: str) -> Message:
+def delete_link(name: str, line: Line) -> Message:
     """Deletes a link by name, and with it all that hangs on it."""
     return _new(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name), line)
 
 
-def join_group(name: str, group: int, line: str) -> Message:
+def join_group(name: str, group: int, line: Line) -> Message:
     """Puts a link into a group (a number that stands for nothing but itself)."""
     body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + u32(IFLA_GROUP, group)
     return _new(RTM_NEWLINK, 0, body, line)
 
 
-def delete_group(group: int, line: str) -> Message:
+def delete_group(group: int, line: Line) -> Message:
     """Deletes every link of a group at once; ENODEV when it has none."""
     return _new(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_GROUP, group), line)
 
@@ -260,7 +261,7 @@ def parse_port_vlans(received: Received) -> tuple[int, dict[int, int]]:
 # addresses -------------------------------------------------------------------------------------
 
 
-def _address(kind: int, flags: int, addr: Addr, index: int, line: str) -> Message:
+def _address(kind: int, flags: int, addr: Addr, index: int, line: Line) -> Message:
     address = addr.address
     scope = SCOPE_LINK if address.is_link_local else 0
     body = IFADDR.pack(FAMILY[address.version], address.network.prefixlen, 0, scope, index)
@@ -273,13 +274,13 @@ def _address(kind: int, flags: int, addr: Addr, index: int, line: str) -> Messag
     return _new(kind, flags, body, line)
 
 
-def new_address(addr: Addr, index: int, line: str, *, replace: bool = False) -> Message:
+def new_address(addr: Addr, index: int, line: Line, *, replace: bool = False) -> Message:
     """Adds an address; EEXIST when it is there, unless it is to be replaced."""
     mode = NLM_F_REPLACE if replace else NLM_F_EXCL
     return _address(RTM_NEWADDR, NLM_F_CREATE | mode, addr, index, line)
 
 
-def delete_address(addr: Addr, index: int, line: str) -> Message:
+def delete_address(addr: Addr, index: int, line: Line) -> Message:
     """Removes an address."""
     return _address(RTM_DELADDR, 0, addr, index, line)
 
@@ -302,7 +303,7 @@ def parse_address(received: Received) -> Address:
 # routes ----------------------------------------------------------------------------------------
 
 
-def _route(kind: int, flags: int, route: RouteTo, index: int, line: str) -> Message:
+def _route(kind: int, flags: int, route: RouteTo, index: int, line: Line) -> Message:
     family = FAMILY[route.dst.version]
     scope = route.scope or 0
     table = route.table if route.table < 256 else 0
@@ -320,13 +321,13 @@ def _route(kind: int, flags: int, route: RouteTo, index: int, line: str) -> Mess
     return _new(kind, flags, body, line)
 
 
-def new_route(route: RouteTo, index: int, line: str, *, replace: bool = False) -> Message:
+def new_route(route: RouteTo, index: int, line: Line, *, replace: bool = False) -> Message:
     """Adds a route; EEXIST when its identity is taken, unless it is to be replaced."""
     mode = NLM_F_REPLACE if replace else NLM_F_EXCL
     return _route(RTM_NEWROUTE, NLM_F_CREATE | mode, route, index, line)
 
 
-def delete_route(route: RouteTo, index: int, line: str) -> Message:
+def delete_route(route: RouteTo, index: int, line: Line) -> Message:
     """Removes a route of ours: the route protocol is part of the request."""
     return _route(RTM_DELROUTE, 0, route, index, line)
 
@@ -388,19 +389,19 @@ def parse_route(received: Received) -> Route | None:
 # neighbours ------------------------------------------------------------------------------------
 
 
-def _neigh(kind: int, flags: int, neigh: Neigh, index: int, line: str) -> Message:
+def _neigh(kind: int, flags: int, neigh: Neigh, index: int, line: Line) -> Message:
     body = NDMSG.pack(FAMILY[neigh.address.version], index, NUD_PERMANENT, 0, 0)
     body += attr(NDA_DST, neigh.address.packed)
     body += attr(NDA_LLADDR, mac_bytes(neigh.mac))
     return _new(kind, flags, body, line)
 
 
-def new_neigh(neigh: Neigh, index: int, line: str) -> Message:
+def new_neigh(neigh: Neigh, index: int, line: Line) -> Message:
     """REPLACE: a learned entry for the address becomes the permanent one."""
     return _neigh(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, neigh, index, line)
 
 
-def delete_neigh(neigh: Neigh, index: int, line: str) -> Message:
+def delete_neigh(neigh: Neigh, index: int, line: Line) -> Message:
     """Removes a neighbour entry."""
     return _neigh(RTM_DELNEIGH, 0, neigh, index, line)
 

@@ -7,6 +7,8 @@ resolves when it applies. `place` is HOST or POD: the node's namespace or the at
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cni_plugin.model.rules import Hook, Rule
 from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress, IPInterface, IPNetwork
@@ -163,6 +165,15 @@ _IDENTITY: dict[type, int] = {
 def key(obj: Obj) -> Key:
     """The identity of an object: its type and its leading fields."""
     return (type(obj).__name__, *obj[: _IDENTITY[type(obj)]])
+
+
+def distinct(objects: Iterable[Obj]) -> tuple[Obj, ...]:
+    """Each once. A chain is told by its key: its rules would take long to hash, and follow from
+    it."""
+    found: dict[Key, Obj] = {}
+    for obj in objects:
+        found.setdefault(key(obj) if isinstance(obj, RuleChain) else obj, obj)
+    return tuple(found.values())
 
 
 def satisfied(wanted: Obj, found: Obj) -> bool:

@@ -11,7 +11,7 @@ from cni_plugin.cni.values import Attachment
 from cni_plugin.model.names import HOST_LINK_PREFIX
 from cni_plugin.record import Record
 from ipam.listing import Listing
-from ipam.values import Owner
+from ipam.values import is_by_hand
 
 ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
 NETNS_GONE, NETNS_UNKNOWN = 0, -1  # beside a living namespace's inode number
@@ -35,7 +35,7 @@ class Subject(NamedTuple):
 
     @property
     def by_hand(self) -> bool:
-        return Owner(*self.attachment).by_hand
+        return is_by_hand(*self.attachment)
 
     @property
     def incarnation(self) -> tuple[object, ...]:
@@ -119,7 +119,7 @@ def subjects(listings: Iterable[Listing], records: Iterable[Record]) -> tuple[Su
                 since_ns, record = entry.since_ns, known.pop(key, None)
             else:
                 own, since_ns, record = before.addresses, before.since_ns, before.record
-            addresses = (*own, str(entry.address))
+            addresses = (*own, entry.address)
             since_ns = max(since_ns, entry.since_ns)
             found[key] = Subject(*key, addresses, since_ns, record, listing.past)
     for key, record in known.items():

@@ -50,8 +50,8 @@ def _reservations(listing: Listing) -> Iterator[Finding]:
     folder = Folder(listing.path)
     heal = Repair("heal", path=listing.path)
     for entry in listing.entries:
-        path = folder.at(str(entry.address))
-        data = folder.read(str(entry.address))
+        path = folder.at(entry.address)
+        data = folder.read(entry.address)
         if data is None:
             continue  # released meanwhile
         if parse_owner(data) is None:

@@ -100,7 +100,7 @@ def _contradictions(
 def _unreserved(seen: Seen) -> Iterator[Finding]:
     """Records whose addresses the store does not hold for them."""
     reserved = {
-        (listing.data_dir, listing.network, str(entry.address)): entry.owner
+        (listing.data_dir, listing.network, entry.address): entry.owner
         for listing in seen.listings
         for entry in listing.entries
     }

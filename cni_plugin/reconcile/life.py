@@ -58,6 +58,16 @@ def judge(subject: Subject, evidence: Evidence) -> Life:
     return Life(UNKNOWN, doubt) if doubt else Life(DEAD, _absence(subject, evidence))
 
 
+def is_told(subject: Subject, kernel: KernelFacts) -> bool:
+    """Whether its link alone says that it lives, and its record whose it is: then no other evidence
+    changes what is known of it. The record's words come first wherever the cache has some too."""
+    if subject.by_hand:
+        return True
+    record = subject.record
+    named = record is not None and record.pod and record.netns
+    return bool(named and not subject.past and link_of(subject, kernel))
+
+
 def _sign_of_life(subject: Subject, evidence: Evidence) -> str:
     return (
         _link_sign(subject, evidence)

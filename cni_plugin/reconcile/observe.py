@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.folder import STATE_DIR, Folder
 from cni_plugin.kernel import census
+from cni_plugin.reconcile import links
 from cni_plugin.reconcile.evidence import (
     NETNS_GONE,
     NETNS_UNKNOWN,
@@ -25,6 +26,7 @@ from cni_plugin.reconcile.evidence import (
     netns_paths,
     subjects,
 )
+from cni_plugin.reconcile.life import is_told
 from cni_plugin.record import Record, load
 from ipam.evidence import host_routes
 from ipam.listing import Listing, all_listings
@@ -49,7 +51,8 @@ class Seen(NamedTuple):
 
 class Observer:
     """Where the evidence lies on this node. whole False: records come without their objects and
-    listings without the other files, enough to tell who lives."""
+    listings without the other files, enough to tell who lives; and what nobody depends on is not
+    read. Who frees needs it whole."""
 
     def __init__(
         self,
@@ -80,6 +83,11 @@ class Observer:
 
     def evidence(self, seen: Iterable[Subject]) -> Evidence:
         """What tells the living from the dead, now."""
+        seen = tuple(seen)
+        if not self._whole:
+            glance = KernelFacts(read_links())
+            if all(is_told(subject, glance) for subject in seen):
+                return Evidence(glance, RuntimeFacts(), {})
         kernel, runtime = read_kernel(), read_cache(self._results_dir)
         return Evidence(kernel, runtime, netns_inodes(netns_paths(seen, runtime)))
 
@@ -99,6 +107,14 @@ class Observer:
                 else:
                     found.append(record)
         return tuple(found), tuple(torn)
+
+
+def read_links() -> dict[str, str]:
+    """The host's links; none when the kernel does not answer: then nothing is told by them."""
+    try:
+        return links.read_links()
+    except CNIError:
+        return {}
 
 
 def read_kernel() -> KernelFacts:

@@ -3,12 +3,16 @@
 The freeing is DEL's own (`commands.delete.remove_attachments`). It happens with the store's lock
 held, so no ADD of the same names can come in between: one that has its address already has made
 another reservation, which the second look tells from the one that was judged.
+
+An attachment that an ADD or DEL works on is not dead, so it is passed over: its own lock is asked
+for without waiting. Those calls take it first and the store's after, the other way round than here;
+who never waits for it cannot be part of a deadlock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -24,6 +28,7 @@ from ipam.errors import IpamError
 from ipam.values import IpamConf
 
 BATCH = 128  # attachments freed under one lock: about 0.2 s, then waiting ADDs have their turn
+BUSY = "an ADD or DEL of it is under way"
 
 
 class Look(Protocol):
@@ -58,6 +63,15 @@ class Report(NamedTuple):
     failures: tuple[str, ...]
 
 
+class _Pass:
+    """What has become of the doomed so far. busy: a call for them is under way."""
+
+    def __init__(self) -> None:
+        self.freed: list[Subject] = []
+        self.busy: list[Subject] = []
+        self.failures: list[str] = []
+
+
 class Reconciler:
     """Frees what is dead, pass by pass. leases: a store of its own, which no other thread uses;
     clock_s: seconds since boot."""
@@ -85,31 +99,36 @@ class Reconciler:
         """One pass over every network. Raises OSError and IpamError when the node cannot be
         looked at; what fails with one attachment is in the report."""
         decision = self.look()
-        freed: list[Subject] = []
-        failures: list[str] = []
+        passed = _Pass()
         with self._ports.kernel(None) as kernel:
             for batch in _batches(decision.doomed):
-                done, failed = self._free(batch, kernel)
-                freed += done
-                failures += failed
-        gone = {subject.incarnation for subject in freed}
+                self._free(batch, kernel, passed)
+        gone = {subject.incarnation for subject in passed.freed}
+        busy = {subject.incarnation for subject in passed.busy}
+        rest = {k: v for k, v in decision.strikes.items() if k not in gone | busy}
         try:
-            self._strikes.write({k: v for k, v in decision.strikes.items() if k not in gone})
+            self._strikes.write(rest)
         except OSError as error:
-            failures.append(f"the strikes cannot be kept: {error.strerror}: {error.filename}")
+            passed.failures.append(
+                f"the strikes cannot be kept: {error.strerror}: {error.filename}"
+            )
         return Report(
             tuple(one for one in decision.rulings if one.subject.incarnation in gone),
-            tuple(one for one in decision.rulings if one.subject.incarnation not in gone),
-            tuple(failures),
+            tuple(
+                one._replace(doomed=False, reason=BUSY) if one.subject.incarnation in busy else one
+                for one in decision.rulings
+                if one.subject.incarnation not in gone
+            ),
+            tuple(passed.failures),
         )
 
-    def _free(
-        self, batch: Sequence[Subject], kernel: Kernel
-    ) -> tuple[tuple[Subject, ...], tuple[str, ...]]:
-        """Attachments of one folder, looked at once more under its lock."""
+    def _free(self, batch: Sequence[Subject], kernel: Kernel, passed: _Pass) -> None:
+        """Attachments of one folder, looked at once more under its lock and their own."""
         try:
-            with self._locked(batch[0]):
-                doomed = {subject.attachment: subject for subject in self._still_dead(batch)}
+            with self._locked(batch[0]), ExitStack() as held:
+                idle = [subject for subject in batch if self._is_idle(subject, held)]
+                passed.busy += [subject for subject in batch if subject not in idle]
+                doomed = {subject.attachment: subject for subject in self._still_dead(idle)}
                 removed = remove_attachments(
                     conf_of(batch[0]),
                     {attachment: subject.record for attachment, subject in doomed.items()},
@@ -117,9 +136,15 @@ class Reconciler:
                     kernel,
                 )
         except (CNIError, IpamError, OSError) as error:
-            return (), (str(error),)
-        freed = tuple(doomed[attachment] for attachment in removed.done)
-        return freed, tuple(map(str, removed.failures))
+            passed.failures.append(str(error))
+            return
+        passed.freed += [doomed[attachment] for attachment in removed.done]
+        passed.failures += map(str, removed.failures)
+
+    def _is_idle(self, subject: Subject, held: ExitStack) -> bool:
+        """Whether no call works on it; then none does until `held` ends."""
+        lock = self._ports.records.try_lock(subject.network, subject.attachment)
+        return held.enter_context(lock)
 
     def _locked(self, subject: Subject) -> AbstractContextManager[bool]:
         if not subject.data_dir:
@@ -127,6 +152,8 @@ class Reconciler:
         return self._leases.exclusively(conf_of(subject).ipam or IpamConf(""), subject.network)
 
     def _still_dead(self, batch: Sequence[Subject]) -> Iterator[Subject]:
+        if not batch:
+            return
         again = self._observer.look(batch[0].network)
         now = {one.incarnation: one for one in again.subjects}
         for subject in batch:

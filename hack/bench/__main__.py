@@ -1,10 +1,14 @@
 """make bench: ADD and DEL of podwire beside the reference plugins, alternating in one run.
 
+Two paths: `agent` is the native launcher with the agent, as on a node; `direct` is the Python
+executable alone.
+
 Whole processes from outside, started by burst.c, each side on a node of its own. Answers are
 verified: a run in which anything fails or is left prints no table. A benchmark is no test: it
 never fails on a time. Writes build/bench.json.
 
-BENCH_CASES="bridge ptp"  which cases (default: the first three; ipam-empty and ipam-4000 on demand)
+BENCH_CASES="bridge ptp"  which cases (default: the first four; ipam-empty and ipam-4000 on demand)
+BENCH_PATHS="agent"       which paths (default: both, where the case has both)
 SAMPLES=30                sequential samples a verb and side, after a warm-up
 BENCH_OURS=FOLDER         podwire's executable is there (default: beside this Python)
 BENCH_NOISE=1             the reference beside itself: how far ratios of equals are from 1
@@ -28,16 +32,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from agent import Agent, Cost  # noqa: E402
 from cases import CASES, DEFAULT_CASES, Case  # noqa: E402
 from sides import Batch, Side, WrongAnswer  # noqa: E402
 
-from tests.support.node import Pod, open_node  # noqa: E402
+from tests.support.node import Node, Pod, open_node  # noqa: E402
 
 REFERENCE = Path("/usr/lib/cni")
+LAUNCHER = ROOT / "build" / "launcher" / "podwire"
 WARM_UP = 3
-AT_ONCE = 16
-BURST = 16  # processes a burst: one wave; cold starts take their second of both cores
-BURSTS = 2
+COSTED, PODS = "bridge", 100  # the agent's memory and idle time are taken in this case
+# (processes at a time, rounds) beside the sequential ones; cold starts take a second of both cores.
+BURSTS = {"agent": ((16, 4), (64, 4)), "direct": ((16, 2),)}
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,16 @@ def measure(
     case: Case, path: str, sides: Sequence[Side], pods: Sequence[Sequence[Pod]], samples: int
 ) -> Iterator[Row]:
     """Sequential, then in bursts; each sample of one side is followed by one of the other."""
-    rounds = [(1, 1, WARM_UP, samples), (AT_ONCE, BURST, 0, BURSTS)]
-    for parallel, count, warm_up, repeats in rounds:
+    rounds = [(1, WARM_UP, samples), *((parallel, 1, n) for parallel, n in BURSTS[path])]
+    for parallel, warm_up, repeats in rounds:
         times: dict[str, list[list[Batch]]] = {"ADD": [[], []], "DEL": [[], []]}
         for number in range(warm_up + repeats):
-            progress(f"{case.name}: {parallel} at a time, {number + 1}/{warm_up + repeats}")
+            progress(
+                f"{case.name} ({path}): {parallel} at a time, {number + 1}/{warm_up + repeats}"
+            )
             # Every other round begins with the other side.
             for which in (0, 1) if number % 2 == 0 else (1, 0):
-                chosen = pods[which][:count]
+                chosen = pods[which][:parallel]
                 added = sides[which].add(chosen, parallel, len(case.families))
                 deleted = sides[which].delete(chosen, parallel)
                 if number >= warm_up:
@@ -117,18 +125,48 @@ def side(case: Case, which: str, driver: Path, executable: Path, *, peer: bool) 
         yield made
 
 
-def run_case(case: Case, driver: Path) -> list[Row]:
-    """All figures of one case by the direct path (cold Python, no agent)."""
+def run_case(case: Case, path: str, driver: Path) -> tuple[list[Row], Cost | None]:
+    """All figures of one case by one path, and what the agent costs with so many pods."""
     noise = bool(os.environ.get("BENCH_NOISE"))
     reference = REFERENCE / case.reference
     folder = Path(os.environ.get("BENCH_OURS") or Path(sys.executable).parent)
-    executable = reference if noise else folder / case.executable
+    executable = folder / case.executable if path == "direct" else LAUNCHER
     with (
-        side(case, "ours", driver, executable, peer=noise) as ours,
+        side(case, "ours", driver, reference if noise else executable, peer=noise) as ours,
         side(case, "peer", driver, reference, peer=True) as peer,
+        closing_agent(ours.node, wanted=path == "agent" and not noise) as agent,
     ):
-        pods = [[one.node.pod() for _ in range(BURST)] for one in (ours, peer)]
-        return list(measure(case, "direct", (ours, peer), pods, samples=samples()))
+        most = max(parallel for parallel, _rounds in BURSTS[path])
+        pods = [[one.node.pod() for _ in range(most)] for one in (ours, peer)]
+        rows = list(measure(case, path, (ours, peer), pods, samples=samples()))
+        if agent is None or case.name != COSTED:
+            return rows, None
+        progress(f"{case.name}: the agent with {PODS} pods, idle")
+        live = [*pods[0], *(ours.node.pod() for _ in range(PODS - most))]
+        ours.add(live, 1, len(case.families))
+        cost = agent.cost()
+        ours.delete(live, 16)
+        return rows, cost
+
+
+@contextmanager
+def closing_agent(node: Node, *, wanted: bool) -> Iterator[Agent | None]:
+    """The node's agent, when one is wanted."""
+    if not wanted:
+        yield None
+        return
+    agent = Agent(node, ROOT / "build" / "bench-agent.log")
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+def paths_of(case: Case) -> list[str]:
+    """Which paths are measured of a case."""
+    asked = os.environ.get("BENCH_PATHS", "").split() or ["agent", "direct"]
+    has = {"agent": not case.alone, "direct": case.direct or "BENCH_PATHS" in os.environ}
+    return [path for path in asked if has[path]]
 
 
 def samples() -> int:
@@ -178,25 +216,36 @@ def main() -> int:
     started = time.monotonic()
     load = os.getloadavg()[0]
     driver = build_driver()
+    subprocess.run([ROOT / "hack" / "launcher.sh", LAUNCHER], check=True)
     rows: list[Row] = []
+    cost: Cost | None = None
     try:
         for name in names:
-            rows += run_case(CASES[name], driver)
+            for path in paths_of(CASES[name]):
+                found, paid = run_case(CASES[name], path, driver)
+                rows += found
+                cost = paid or cost
     except (WrongAnswer, AssertionError) as wrong:  # the node's observers assert
         progress("")
         print(f"podwire: no figures, for this went wrong: {wrong}", file=sys.stderr)
         return 1
     progress("")
     print(*table(rows), sep="\n")
+    if cost:
+        print(
+            f"\nthe agent with {PODS} pods: {cost.resident_mib:.0f} MiB resident,"
+            f" {cost.idle_percent:.2f} % of a core when idle"
+        )
     print(
-        f"\nms a process from outside; {samples()} samples one at a time, {BURST * BURSTS} at "
-        f"{AT_ONCE} at a time; peer: the reference plugin of the case with host-local\n"
+        f"\nms a process from outside; {samples()} samples one at a time; peer: the reference "
+        "plugin of the case with host-local\n"
         f"{os.cpu_count()} cores, kernel {platform.release()}, load {load:.2f} before, "
         f"{os.getloadavg()[0]:.2f} after, Python {platform.python_version()}, "
         f"{time.monotonic() - started:.0f} s"
     )
     target = ROOT / "build" / "bench.json"
-    target.write_text(json.dumps([asdict(x) for x in rows], indent=2) + "\n")
+    document = {"rows": [asdict(x) for x in rows], "agent": cost._asdict() if cost else None}
+    target.write_text(json.dumps(document, indent=2) + "\n")
     print(f"written: {target.relative_to(ROOT)}")
     return 0
 

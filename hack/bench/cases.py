@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Json = dict[str, Any]
@@ -22,6 +22,7 @@ class Case:
     ours: Json
     alone: bool = False
     held: int = 0
+    direct: bool = True  # by default also measured without the agent
 
     @property
     def reference(self) -> str:
@@ -57,6 +58,11 @@ def _ptp(name: str, *families: int) -> Case:
     return Case(name, families, peer, {"type": "podwire", "mode": "ptp"})
 
 
+def _masquerade(name: str, *families: int) -> Case:
+    made = _bridge(name, *families)
+    return replace(made, peer={**made.peer, "ipMasq": True}, direct=False)
+
+
 def _ipam(name: str, held: int) -> Case:
     peer = {"type": "bridge", "ipam": _host_local((4,))}
     return Case(name, (4,), peer, {}, alone=True, held=held)
@@ -68,9 +74,10 @@ CASES = {
         _bridge("bridge", 4),
         _ptp("ptp", 4),
         _bridge("bridge-dual", 4, 6),
+        _masquerade("masquerade", 4),
         _ipam("ipam-empty", 0),
         _ipam("ipam-4000", 4000),
     )
 }
-# Under a minute; the executables of IPAM alone are asked for by name.
-DEFAULT_CASES = ["bridge", "ptp", "bridge-dual"]
+# The executables of IPAM alone are asked for by name.
+DEFAULT_CASES = ["bridge", "ptp", "bridge-dual", "masquerade"]

@@ -9,15 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import collect, crowd, damage, disk, kill, power, syscalls, waiting
+from tests.faults import (
+    collect,
+    collect_calls,
+    crowd,
+    damage,
+    disk,
+    kill,
+    power,
+    syscalls,
+    waiting,
+)
 from tests.faults.counts import Counts
 from tests.faults.stage import Lab, scratch
 from tests.faults.subject import MODES, missing, open_plugin
+from tests.faults.syscalls import EACH, SIXTH
 
 PLUGINS = ("podwire", "reference")
-
-
-EACH = -1
 
 
 def _nothing_missing() -> str:
@@ -26,7 +34,8 @@ def _nothing_missing() -> str:
 
 @dataclass(frozen=True)
 class Scenario:
-    """short, full: how often the fault is tried; 0: not in that form. EACH: at each system call.
+    """short, full: how often the fault is tried; 0: not in that form. EACH, SIXTH: at each
+    system call, at each sixth.
 
     piece: runs that go in one piece on one node, so that the pieces can be shared out to cores and
     modes; 0: a walk, one piece a mode. modes: those it alternates between. needs: what the machine
@@ -51,6 +60,14 @@ SCENARIOS = (
              syscalls.missing_strace),
     Scenario("DEL killed before each call", syscalls.kill_del_calls, 6, EACH, 0, MODES,
              syscalls.missing_strace),
+    Scenario("ADD, SIGTERM at each call", syscalls.term_add_calls, SIXTH, EACH, 0, MODES,
+             syscalls.missing_strace, syscalls.same_as_killed),
+    Scenario("DEL, SIGTERM at each call", syscalls.term_del_calls, SIXTH, EACH, 0, MODES,
+             syscalls.missing_strace, syscalls.same_as_killed),
+    Scenario("ADD, SIGSTOP at each call", syscalls.stop_add_calls, SIXTH, EACH, 0, MODES,
+             syscalls.missing_strace, syscalls.same_as_killed),
+    Scenario("DEL, SIGSTOP at each call", syscalls.stop_del_calls, SIXTH, EACH, 0, MODES,
+             syscalls.missing_strace, syscalls.same_as_killed),
     Scenario("ADD, ENOSPC from each file call", syscalls.no_space_calls, 4, EACH, 0, MODES,
              syscalls.missing_strace),
     Scenario("ADD, ENOBUFS from each message", syscalls.no_buffers_calls, 4, EACH, 0, MODES,
@@ -72,6 +89,8 @@ SCENARIOS = (
     Scenario("64 at once", crowd.crowd, 64, 64, 64),
     Scenario("253 at once", crowd.crowd, 0, 253, 253),
     Scenario("GC of 250 dead", collect.dead, 250, 250, 250, applies=collect.has_no_gc),
+    Scenario("GC killed before each call", collect_calls.kill_gc_calls, 6, EACH, 0,
+             needs=syscalls.missing_strace, applies=collect.has_no_gc),
     Scenario("GC races, executables", collect.race, 2, 100, 50, applies=collect.has_no_gc),
     Scenario("GC races, store", collect.store_race, 100, 500, 500, applies=collect.not_its_store),
 )  # fmt: skip

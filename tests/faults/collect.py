@@ -24,9 +24,9 @@ def dead(lab: Lab, number: int) -> Counts:
     one GC the store is exactly the live set, and it takes less than a second."""
     counts = Counts()
     with lab.stage(counts, counted_range(number + 2 * LIVE + 1)) as stage:
-        live = _added(stage, LIVE)
+        live = added(stage, LIVE)
         before = stage.state()
-        gone = _added(stage, LIVE)
+        gone = added(stage, LIVE)
         for pod in gone:
             pod.remove()
         _reserve_for_nobody(stage, number)
@@ -39,7 +39,8 @@ def dead(lab: Lab, number: int) -> Counts:
         left = sorted(stage.state() - before)
         if left:
             counts.lose("leaks", f"dead kept: {left[:4]}", len(left))
-        _all_alive(stage, live)
+        all_alive(stage, live)
+        stage.check_store()
     return counts
 
 
@@ -47,13 +48,13 @@ def race(lab: Lab, runs: int) -> Counts:
     """GC at the same time as an ADD that it lists, a DEL, and another GC."""
     counts = Counts()
     with lab.stage(counts) as stage:
-        live = _added(stage, LIVE)
+        live = added(stage, LIVE)
         for _ in range(runs):
             before = stage.state()
             coming, going, unlisted = (stage.node.pod() for _ in range(3))
             for pod in (going, unlisted):
                 stage.must("ADD", pod, "ADD before the race")
-            keys = _valid(stage, [*live, coming])
+            keys = valid(stage, [*live, coming])
             calls = [
                 (coming, stage.start("ADD", coming)),
                 (going, stage.start("GC", going, **keys)),
@@ -67,9 +68,11 @@ def race(lab: Lab, runs: int) -> Counts:
                     counts.lose(kind, f"in a race with GC: {answer}")
             counts.runs += 1
             counts.struck += 1
-            _all_alive(stage, [*live, coming])
+            all_alive(stage, [*live, coming])
             stage.must("DEL", coming, "DEL after the race")
             stage.nothing_left(unlisted, before, "after the race")
+            stage.results.pop(unlisted.container_id, None)  # the runtime did not list it
+            stage.check_store()
     return counts
 
 
@@ -86,6 +89,7 @@ def store_race(lab: Lab, runs: int) -> Counts:
         for kind, note in (("leaks", "dead_kept"), ("duplicates", "live_released")):
             if said[note]:
                 counts.lose(kind, note.replace("_", " "), said[note])
+        stage.check_store()
     return counts
 
 
@@ -99,7 +103,8 @@ def not_its_store(lab: Lab) -> str:
     return "" if lab.plugin.is_podwire else "a test of podwire's store"
 
 
-def _added(stage: Stage, number: int) -> list[Pod]:
+def added(stage: Stage, number: int) -> list[Pod]:
+    """That many pods, attached."""
     pods = [stage.node.pod() for _ in range(number)]
     for pod in pods:
         stage.must("ADD", pod, "ADD before the fault")
@@ -114,17 +119,19 @@ def _reserve_for_nobody(stage: Stage, number: int) -> None:
         raise AssertionError(f"no dead reservations: {errors[-300:]}")
 
 
-def _valid(stage: Stage, live: Sequence[Pod]) -> dict[str, Any]:
+def valid(stage: Stage, live: Sequence[Pod]) -> dict[str, Any]:
+    """The keys of a GC by a runtime that knows these pods and the bystander."""
     pods = [*live, *([stage.bystander] if stage.bystander else [])]
     listed = [{"containerID": pod.container_id, "ifname": "eth0"} for pod in pods]
     return {"cni.dev/valid-attachments": listed, "cni.dev/attachments": listed}
 
 
 def _collect(stage: Stage, live: Sequence[Pod]) -> Answer:
-    return stage.must("GC", live[0], "GC", **_valid(stage, live))
+    return stage.must("GC", live[0], "GC", **valid(stage, live))
 
 
-def _all_alive(stage: Stage, live: Sequence[Pod]) -> None:
+def all_alive(stage: Stage, live: Sequence[Pod]) -> None:
+    """No address of a pod that lives was freed or given again."""
     for pod in live:
         if pod.container_id in stage.results:
             stage.traffic(pod)

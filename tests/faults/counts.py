@@ -7,6 +7,7 @@ from typing import Any
 
 LOSSES = (
     "leaks", "failed_del", "failed_add", "duplicates", "unusable", "torn", "wrong", "bystander",
+    "check",
 )  # fmt: skip
 NOTES_KEPT = 12  # findings told in words, per row
 
@@ -22,7 +23,8 @@ class Counts:
     unusable: addresses that could not be given although nobody had them.
     torn: files of the store without the content that belongs into them.
     wrong: answers that break the protocol or say what is not so, hung calls, orphans, held
-    locks, files in wrong places. bystander: harm to a pod that had no part in it.
+    locks, files in wrong places. bystander: harm to a pod that had no part in it. check: runs
+    after which `podwire ipam check` found something, or not what it had to find.
     """
 
     runs: int = 0
@@ -35,6 +37,7 @@ class Counts:
     torn: int = 0
     wrong: int = 0
     bystander: int = 0
+    check: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 

@@ -71,6 +71,7 @@ def crowd(lab: Lab, number: int) -> Counts:
         _one_too_many(stage)
         _all_at_once(stage, "DEL", whole, bare, inside)
         stage.nothing_left(pods[-1], before, "after all DELs")
+        stage.check_store()
     return counts
 
 

@@ -85,6 +85,13 @@ WIPED: dict[str, Callable[[Path, str], None]] = {
     "store wiped": _wiped,
     "reservations wiped": _only_reservations_gone,
 }
+# What `podwire ipam check` has to find in the end. podwire never touches files that are not its
+# own; and the reservation of the bystander, who lives, comes back only by a repair.
+FINDINGS: dict[str, tuple[str, ...]] = {
+    "foreign files": ("unknown-file",),
+    "store wiped": ("unreserved-interface",),
+    "reservations wiped": ("unreserved-interface", "leftover"),
+}
 
 
 def damaged(lab: Lab, runs: int) -> Counts:
@@ -114,7 +121,9 @@ def _one(stage: Stage, name: str, hurt: Callable[[Path, str], None]) -> None:
     hurt(stage.node.path(FOLDER), _address(stage, live[0]))
     stage.counts.runs += 1
     stage.counts.struck += 1
-    fill(stage, ADDRESSES - LIVE, live)
+    fill(stage, ADDRESSES - LIVE, live, findings=FINDINGS.get(name, ()))
+    if name in WIPED:
+        stage.repair_store()
     if stage.counts.losses != before:
         stage.counts.notes.append(f"with the damage: {name}")
 

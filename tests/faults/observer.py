@@ -1,7 +1,8 @@
 """What is on a node, as lines, seen by iproute2, nft and find: never through podwire.
 
 Unlike tests.support.snapshot it is one process a look, because a campaign looks thousands of
-times, and it leaves out what a store may change for ever: the round robin, its logs and marks.
+times, and it leaves out what a store may change for ever: the round robin, its logs and marks;
+and the runtime's own cache.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ for look in "ip -j -d link" "ip -j addr" "ip -j -4 route show table all" \
 done
 echo "@@ find"
 find /run /var/lib/cni /etc/cni /opt/cni \\( -path /run/netns -o -path /run/lock \
-    -o -path /run/mount -o -path /run/xtables.lock -o -path /run/faults \\) -prune \
+    -o -path /run/mount -o -path /run/xtables.lock -o -path /run/faults \
+    -o -path /var/lib/cni/results \\) -prune \
     -o ! -type d -printf '%y %m %p\\n'
 """
 # Notes of a store (they steer the choice of addresses), locks, caches of podwire, the campaign's

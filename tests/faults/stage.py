@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,13 +21,15 @@ from typing import IO, Any
 
 from tests.faults.counts import Counts
 from tests.faults.observer import State, address_files, look, misplaced
-from tests.faults.subject import FOLDER, SUBNETS, Json, Plugin, subnets
+from tests.faults.subject import FOLDER, NETWORK, SUBNETS, Json, Plugin, subnets
 from tests.support.node import PLUGIN_PATH, Node, Pod, open_node, wait_until
 
 CALL_LIMIT_S = 60.0  # twice the bounded wait for the lock
 ORPHAN_LIMIT_S = 1.0  # invariant 11
 PINGS_PER_S = 5
 PING_LIMIT_S = 5.0  # a busy machine, not a lost packet
+SPOILT_LIMIT_S = 1.0  # on a node where one was silent: all later ones may be, for hours
+CACHE = "/var/lib/cni/results"  # libcni's, which containerd and CRI-O keep there
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class Stage:
         self.conf = plugin.config(mode, ranges)
         self.results: dict[str, Json] = {}  # by container id, as a runtime caches them
         self.bystander: Pod | None = None
+        self._ping_limit_s = PING_LIMIT_S
         self._bystander_is = ""
         self._pinging: subprocess.Popen[str] | None = None
 
@@ -245,7 +249,8 @@ class Stage:
         """After a fault: one DEL, nothing left, ADD works and carries traffic, DEL again.
 
         thorough: also a second DEL and a CHECK. Returns a pod to go on with: the same, unless
-        it is spoilt."""
+        it is spoilt. The store is checked last: a killed writer's temporary file is harmless
+        (invariant 5) and is swept by the next ADD."""
         if self.is_locked():
             self.counts.lose("wrong", "the lock is held after the call")
         if not self.must("DEL", pod, "DEL after the fault").ok:
@@ -260,9 +265,46 @@ class Stage:
             if thorough:
                 self.must("CHECK", pod, "CHECK of an acknowledged ADD")
         self.must("DEL", pod, "DEL after the second ADD")
-        return pod if self.nothing_left(pod, before, "after the second ADD and DEL") else (
-            self.node.pod()
-        )  # fmt: skip
+        clean = self.nothing_left(pod, before, "after the second ADD and DEL")
+        self.check_store()
+        return pod if clean else self.node.pod()
+
+    def check_store(self, *expected: str) -> None:
+        """`podwire ipam check` as a person on the node types it. expected: the codes that it has
+        to find, because the fault left what only a person may take away; none: exit status 0."""
+        if not self.plugin.is_podwire:
+            return
+        self._write_cache()
+        command = (self.plugin.bin_dir / "podwire", "ipam", "check", "-o", "json")
+        done = self.node.run(*command, check=False)
+        found = _finding_codes(done.stdout)
+        if done.returncode != bool(expected) or found != set(expected):
+            said = " ".join((done.stdout + done.stderr).split())
+            self.counts.lose("check", f"status {done.returncode}: {said}")
+
+    def repair_store(self) -> None:
+        """`podwire ipam repair --yes`, which has to leave nothing to repair; then the check."""
+        if not self.plugin.is_podwire:
+            return
+        self._write_cache()
+        command = (self.plugin.bin_dir / "podwire", "ipam", "repair", "--yes")
+        done = self.node.run(*command, check=False)
+        if done.returncode:
+            said = " ".join((done.stdout + done.stderr).split())
+            self.counts.lose("check", f"repair: status {done.returncode}: {said}")
+        self.check_store()
+
+    def _write_cache(self) -> None:
+        """What the runtime has on its disk of the pods it knows. Without it `check` would name
+        the missing cache, rightly: it is half of the evidence about who lives."""
+        folder = self.node.path(CACHE)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        for pod in self.node.pods:
+            if pod.container_id in self.results:
+                entry = _cache_entry(pod, self.results[pod.container_id])
+                name = f"{NETWORK}-{pod.container_id}-eth0"
+                (folder / name).write_text(json.dumps(entry))
 
     def traffic(self, pod: Pod) -> None:
         """Invariants 1, 2 and 12 for an acknowledged ADD."""
@@ -276,7 +318,8 @@ class Stage:
         if found != wanted:
             self.counts.lose("wrong", f"in the pod {sorted(found)}, result {sorted(wanted)}")
         for address in sorted(wanted):
-            if not self.node.ping(address, limit_s=PING_LIMIT_S):
+            if not self.node.ping(address, limit_s=self._ping_limit_s):
+                self._ping_limit_s = SPOILT_LIMIT_S
                 self.counts.lose("wrong", f"{address} of an acknowledged ADD does not answer")
 
     def count_duplicates(self, pods: Sequence[Pod]) -> None:
@@ -372,6 +415,26 @@ def _protocol_faults(answer: Answer) -> Iterator[str]:
             yield "success with output"
     elif answer.status > 0 and not isinstance(answer.code, int):
         yield "failure without an error document"
+
+
+def _finding_codes(said: str) -> set[str] | None:
+    """The codes in the JSON of `podwire ipam check`; None: it is none."""
+    try:
+        return {finding["code"] for finding in json.loads(said)}
+    except ValueError:
+        return None
+
+
+def _cache_entry(pod: Pod, result: Json) -> Json:
+    """As libcni writes it (api.go, CNICacheV1)."""
+    return {
+        "kind": "cniCacheV1",
+        "networkName": NETWORK,
+        "containerId": pod.container_id,
+        "ifName": "eth0",
+        "netns": pod.netns,
+        "result": result,
+    }
 
 
 def _owner_of(data: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +12,19 @@ import pytest
 
 from tests.faults.campaign import EACH, SCENARIOS, Scenario, pieces
 from tests.faults.counts import LOSSES, Counts
+from tests.faults.kill import begun
 from tests.faults.observer import look, misplaced, torn_files
 from tests.faults.stage import Answer, Lab, Stage, scratch
 from tests.faults.subject import DATA_DIR, FOLDER, open_plugin, subnets
-from tests.faults.syscalls import changing_calls
+from tests.faults.syscalls import (
+    KILL,
+    SIXTH,
+    STOP,
+    Walk,
+    changing_calls,
+    refused_or_done,
+    walk_points,
+)
 from tests.support.node import Node
 
 # counts ------------------------------------------------------------------------------------------
@@ -69,6 +80,54 @@ def test_the_answer_itself_can_be_left_out() -> None:
     assert changing_calls(trace, reply=False) == {"write": [1, 3]}
 
 
+def test_every_sixth_call_is_a_sixth_of_them(stage: Stage) -> None:
+    lab = Lab(stage.plugin, "bridge", lambda: 0.5)
+    points = {"openat": [2, 5, 6, 9], "unlink": [1, 2, 3, 4, 5, 6, 7, 8]}
+    walk, met = Walk(stage, "ADD", stage.node.pod()), []
+
+    def strike(walk: Walk, name: str, number: int, _fault: str) -> tuple[Walk, bool]:
+        met.append((name, number))
+        return walk, False
+
+    walk_points(lab, walk, points, KILL, SIXTH, strike)
+    assert met == [("openat", 9), ("unlink", 6)]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is missing")
+def test_a_stopped_call_is_killed_where_it_stands(stage: Stage) -> None:
+    pod, before = stage.node.pod(), stage.state()
+    answer = Walk(stage, "ADD", pod).struck("fdatasync", 1, STOP)
+    assert answer.status == -signal.SIGKILL
+    assert stage.state() - before
+    assert stage.counts.losses == {}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is missing")
+def test_a_call_that_is_over_before_the_stop_is_not_killed(stage: Stage) -> None:
+    assert Walk(stage, "ADD", stage.node.pod()).struck("fdatasync", 1000, STOP).ok
+
+
+@pytest.mark.parametrize(("name", "losses"), [("podwire", {"leaks": 1}), ("reference", {})])
+def test_only_podwire_has_to_undo_what_a_sigterm_ended(
+    make_node: Callable[[str], Node], name: str, losses: dict[str, int]
+) -> None:
+    with scratch() as folder:
+        stage = Stage(open_plugin(name, Path(folder)), make_node("node"), "bridge", [], Counts())
+    pod, before = stage.node.pod(), stage.state()
+    stage.node.configure("link add left0 type bridge")
+    refused_or_done(stage, pod, Answer("ADD", -signal.SIGTERM, b"", b"", 0.1), before)
+    assert stage.counts.losses == losses
+
+
+def test_an_aimed_kill_comes_after_the_first_change(stage: Stage) -> None:
+    pod, before = stage.node.pod(), stage.state()
+    call = begun(stage, pod, "ADD")
+    call.kill(group=True)
+    answer = stage.finish(call, pod)
+    assert answer.status in {0, -signal.SIGKILL}
+    assert stage.state() != before
+
+
 # a node ------------------------------------------------------------------------------------------
 
 
@@ -114,6 +173,32 @@ def test_what_others_lost_is_harm_to_a_bystander(stage: Stage) -> None:
     stage.node.configure("link del other0")
     stage.nothing_left(pod, before, "now")
     assert stage.counts.losses == {"bystander": 1}
+
+
+def test_what_podwire_ipam_check_finds_is_a_loss_unless_expected(stage: Stage) -> None:
+    stage.must("ADD", stage.node.pod(), "before")
+    stage.check_store()
+    assert stage.counts.losses == {}
+    (stage.node.path(FOLDER) / "10.244.0.77").write_bytes(b"")
+    (stage.node.path(FOLDER) / "10.244.0.77").chmod(0o600)
+    stage.check_store("torn-reservation")
+    assert stage.counts.losses == {}
+    stage.check_store()
+    assert stage.counts.losses == {"check": 1}
+    stage.repair_store()
+    assert stage.counts.losses == {"check": 1}
+
+
+def test_a_finding_that_is_not_made_is_a_loss(stage: Stage) -> None:
+    stage.check_store("unknown-file")
+    assert stage.counts.losses == {"check": 1}
+
+
+def test_what_repair_leaves_is_a_loss(stage: Stage) -> None:
+    stage.must("ADD", stage.node.pod(), "before")
+    (stage.node.path(FOLDER) / "README").write_bytes(b"x")
+    stage.repair_store()
+    assert stage.counts.losses == {"check": 2}  # by repair, and by the check after it
 
 
 @pytest.mark.parametrize("data", [b"", b"half", bytes(20), b"id\r\n", b"\r\neth0"])

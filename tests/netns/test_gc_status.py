@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cni_plugin.model.names import digest
 from tests.netns.kit import MODES, Json, conf, ipam, left
 from tests.support.node import Node
 from tests.support.runtime import Failed, Runtime
@@ -53,6 +55,19 @@ def test_gc_with_an_empty_list_removes_everything(node: Node, snapshot: Snap, mo
         network.add(node.pod())
     network.gc([])
     assert left(before, snapshot().without("/var/lib/cni/results/")) == []
+
+
+def test_gc_leaves_an_attachment_that_a_call_works_on(node: Node) -> None:
+    network, pod = Runtime(node, conf()), node.pod()
+    network.add(pod)
+    lock = node.path(f"/run/podwire/locks/{digest('net', pod.container_id, 'eth0')}")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        network.gc([])
+        assert len(_leases(node)) == 1
+        network.check(pod)
+    network.gc([])
+    assert _leases(node) == set()
 
 
 def test_gc_finds_attachments_whose_record_is_lost(node: Node, snapshot: Snap) -> None:

@@ -10,10 +10,11 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 
-from cni_plugin.kernel import nft, rtnl
+from cni_plugin.kernel import census, nft, rtnl
 from cni_plugin.kernel.namespace import inside
 from cni_plugin.kernel.netlink import NETLINK_NETFILTER, KernelError, Message, Socket
 from cni_plugin.model.objects import POD, Addr, Element, RouteTo
+from cni_plugin.reconcile import links
 from tests.support.node import Node
 
 
@@ -124,6 +125,15 @@ def test_a_link_and_its_address_are_read_as_they_are(node: Node, route: Socket) 
     )
     (found,) = map(rtnl.parse_address, route.dump(rtnl.dump_addresses(link.ifindex)))
     assert found.address == ip_interface("192.0.2.1/24")
+
+
+def test_a_glance_at_the_links_sees_the_same_names_and_aliases(node: Node, netns: int) -> None:
+    node.configure("link add one type veth peer name two")
+    node.run("ip", "link", "set", "one", "alias", "podwire net c0ffee eth0")
+    glance = inside(netns, links.read_links)
+    assert glance == inside(netns, census.take).links
+    assert glance["one"] == "podwire net c0ffee eth0"
+    assert glance["two"] == ""
 
 
 def test_an_address_that_is_there_is_eexist(node: Node, route: Socket) -> None:

@@ -16,7 +16,7 @@ from cni_plugin.cli.ipam.rows import (
     Row,
     add_output_argument,
     add_place_arguments,
-    emit,
+    emit_flat,
     look,
     rows,
 )
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
     """Print them."""
     found = list(rows(look(args)))
     if args.output in ("json", "yaml"):
-        emit([row.as_json() for row in found], args.output)
+        emit_flat([row.as_json() for row in found], args.output)
     elif not found:
         print("no reservations", file=sys.stderr)
     else:

@@ -13,6 +13,7 @@ from cni_plugin.cli.ipam.rows import Row, add_place_arguments, look, rows
 from cni_plugin.cli.ipam.show import one_attachment
 from cni_plugin.cli.output import complain
 from cni_plugin.commands.delete import remove_attachments
+from cni_plugin.ports import Ports
 from cni_plugin.reconcile.evidence import Subject
 from cni_plugin.reconcile.life import LIVE, UNKNOWN
 from cni_plugin.reconcile.reconciler import conf_of
@@ -33,17 +34,33 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Free them."""
+    subject = _meant(args)
+    if subject is None:
+        return 1
+    ports = node_ports(_warn)
+    with ports.records.lock(subject.network, subject.attachment):
+        # An ADD or DEL of it may have been under way until now: what counts is what it left.
+        again = _meant(args)
+        if again is None:
+            return 1
+        if again.incarnation != subject.incarnation:
+            complain(f"{args.what} is another attachment by now", "look again with `show`")
+            return 1
+        return _remove(again, ports)
+
+
+def _meant(args: Namespace) -> Subject | None:
+    """The one that is meant and may be released; otherwise None, and the user is told."""
     found = one_attachment(list(rows(look(args, whole=True))), args.what)
     if found is None:
-        return 1
+        return None
     row = found[0]
     if row.subject is None:
         complain(f"{row.address}: {row.reason}")
-        return 1
-    if row.state in (LIVE, UNKNOWN) and not args.force:
+    elif row.state in (LIVE, UNKNOWN) and not args.force:
         complain(_refusal(row), "stop the pod, or cut it off with --force")
-        return 1
-    return _remove(row.subject, [one.address for one in found])
+        return None
+    return row.subject
 
 
 def _refusal(row: Row) -> str:
@@ -51,8 +68,7 @@ def _refusal(row: Row) -> str:
     return f"{row.address} is not released: {row.container_id[:13]} {may}, {row.reason}"
 
 
-def _remove(subject: Subject, addresses: list[str]) -> int:
-    ports = node_ports(_warn)
+def _remove(subject: Subject, ports: Ports) -> int:
     with ports.kernel(None) as kernel:
         doomed = {subject.attachment: subject.record}
         removed = remove_attachments(conf_of(subject), doomed, ports, kernel)
@@ -60,7 +76,7 @@ def _remove(subject: Subject, addresses: list[str]) -> int:
         complain(failure.msg, failure.details)
     if not removed.done:
         return 1
-    print(f"released {', '.join(addresses)} of network {subject.network}")
+    print(f"released {', '.join(subject.addresses)} of network {subject.network}")
     return 0
 
 

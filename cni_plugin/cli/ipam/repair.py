@@ -23,6 +23,7 @@ from cni_plugin.commands.delete import remove_attachments
 from cni_plugin.model.objects import Obj, RuleChain
 from cni_plugin.model.plan import Step, describe, removal
 from cni_plugin.ports import Kernel, Ports
+from cni_plugin.reconcile.evidence import Subject
 from cni_plugin.reconcile.invariants import Repair
 from cni_plugin.reconcile.reconciler import conf_of
 from cni_plugin.wiring import node_leases, node_ports
@@ -110,8 +111,7 @@ def _repair(repair: Repair, ports: Ports, kernel: Kernel) -> list[CNIError]:
     if repair.kind == "elements":
         return list(kernel.apply(_leftovers(repair, kernel), stop=False).failures)
     if repair.kind == "forget" and repair.subject:
-        doomed = {repair.subject.attachment: repair.subject.record}
-        return remove_attachments(conf_of(repair.subject), doomed, ports, kernel).failures
+        return _forget(repair.subject, ports, kernel)
     if repair.kind == "claim" and repair.subject:
         _claim(repair)
     elif repair.kind == "heal":
@@ -126,6 +126,15 @@ def _repair(repair: Repair, ports: Ports, kernel: Kernel) -> list[CNIError]:
         with suppress(FileNotFoundError):
             os.unlink(repair.path)
     return []
+
+
+def _forget(subject: Subject, ports: Ports, kernel: Kernel) -> list[CNIError]:
+    """Nothing when an ADD or DEL of it has changed what was found."""
+    with ports.records.lock(subject.network, subject.attachment):
+        if ports.records.load(subject.network, subject.attachment) != subject.record:
+            return []
+        doomed = {subject.attachment: subject.record}
+        return remove_attachments(conf_of(subject), doomed, ports, kernel).failures
 
 
 def _leftovers(repair: Repair, kernel: Kernel) -> tuple[Step, ...]:

@@ -68,7 +68,7 @@ def run(args: Namespace) -> int:
 def claim(leases: DiskLeases, store: Listing, address: IPAddress, text: str) -> Owner:
     """Reserve through the allocator, from a range of this address alone. One owner holds one
     address, so that releasing frees no other. Raises AddressInUse."""
-    taken = {entry.owner for entry in store.entries if entry.address != address}
+    taken = {entry.owner for entry in store.entries if entry.address != str(address)}
     owner = Owner(f"{HAND_PREFIX}{text}", HAND_IFNAME)
     if owner in taken:
         suffix = str(address).replace(":", "-")

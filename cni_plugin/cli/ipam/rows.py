@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugin.cli.output import emit_json
@@ -90,7 +91,7 @@ def rows(seen: Seen) -> Iterator[Row]:
         for entry in listing.entries:
             second = entry.since_ns // NANOSECONDS
             since = moments.get(second) or moments.setdefault(second, moment(entry.since_ns))
-            address, owner = str(entry.address), entry.owner
+            address, owner = entry.address, entry.owner
             if owner is None:
                 yield _torn(address, listing.network, listing.data_dir, since)
                 continue
@@ -145,6 +146,19 @@ def attachments(found: Sequence[Row]) -> list[list[Row]]:
         who = (row.container_id, row.ifname) if row.subject else (row.address,)
         groups.setdefault((row.data_dir, row.network, *who), []).append(row)
     return list(groups.values())
+
+
+def emit_flat(documents: Sequence[Mapping[str, str]], form: str) -> None:
+    """As `emit`. json's own encoder is Python as soon as it indents: a third of `ls` of 4,000."""
+    if form != "json" or not (documents and all(documents)):
+        return emit(documents, form)
+    quoted = encode_basestring_ascii
+    entries = (
+        ",\n".join(f"    {quoted(key)}: {quoted(text)}" for key, text in document.items())
+        for document in documents
+    )
+    print("[\n" + ",\n".join(f"  {{\n{entry}\n  }}" for entry in entries) + "\n]")
+    return None
 
 
 def emit(document: object, form: str) -> None:

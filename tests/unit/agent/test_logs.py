@@ -35,7 +35,7 @@ def written(told: Callable[[LogSink], object], **config: Any) -> list[str]:
 def test_a_call_in_text() -> None:
     (line,) = written(lambda log: log.call(report(pod="default/web app")))
     assert re.sub(r"^time=\S+ ", "", line) == (
-        "level=info msg=call verb=ADD outcome=done network=net container=c1 ifname=eth0"
+        "level=info message=call verb=ADD outcome=done network=net container=c1 ifname=eth0"
         ' pod="default/web app" netns=/run/netns/p1 ms=1750.0 waited_ms=250.0'
     )
 
@@ -47,7 +47,7 @@ def test_a_call_in_json_is_one_object() -> None:
     assert datetime.fromisoformat(found.pop("time")).tzinfo is not None
     assert found == {
         "level": "error",
-        "msg": "call",
+        "message": "call",
         "verb": "ADD",
         "outcome": "failed",
         "network": "net",
@@ -115,7 +115,7 @@ def test_no_value_looks_like_another_field(value: str) -> None:
 
 def test_json_tells_what_it_has_no_word_for_as_text() -> None:
     assert json.loads(as_json(0, "info", "said", {"count": 3, "what": {1}})) | {"time": ""} == {
-        "time": "", "level": "info", "msg": "said", "count": 3, "what": "{1}",
+        "time": "", "level": "info", "message": "said", "count": 3, "what": "{1}",
     }  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_a_reader_that_is_stuck_is_not_waited_for_and_told_what_it_missed() -> N
         while seen + lost < told:
             found = json.loads(pipe.readline())
             lost += found.get("lines", 0)
-            seen += found["msg"] == long
+            seen += found["message"] == long
     log.close(10)
     os.close(writing)
     assert lost > 0

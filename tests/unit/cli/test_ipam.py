@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,19 @@ from typing import Any
 import pytest
 import yaml
 
+from cni_plugin import disk
 from cni_plugin.cli.app import main
+from cni_plugin.cli.ipam import release
+from cni_plugin.cli.ipam.ls import _painted
+from cni_plugin.cli.ipam.rows import emit_flat
 from cni_plugin.cli.ipam.stats import bar_text
 from cni_plugin.cli.table import table
+from cni_plugin.cni.values import Attachment
+from cni_plugin.disk import DiskRecords
+from cni_plugin.model.names import digest
 from cni_plugin.reconcile import observe
 from cni_plugin.reconcile.evidence import KernelFacts, RuntimeFacts
+from cni_plugin.wiring import node_ports
 from ipam.disk import DiskLeases
 from ipam.ranges import canonical
 from ipam.values import IpamConf, Owner
@@ -49,7 +60,12 @@ def podwire(
 ) -> Run:
     """`podwire ipam ...` with an empty kernel and no runtime."""
     monkeypatch.setattr(observe, "read_kernel", KernelFacts)
+    monkeypatch.setattr(observe, "read_links", dict)
     monkeypatch.setattr(observe, "read_cache", lambda _path: RuntimeFacts())
+    records = DiskRecords(str(Path(data_dir).parent / "state"))
+    monkeypatch.setattr(
+        release, "node_ports", lambda warn: node_ports(warn)._replace(records=records)
+    )
 
     def run(*words: str) -> tuple[int, str, str]:
         place = () if words[0] == "migrate" else ("--data-dir", data_dir)
@@ -215,6 +231,55 @@ def test_release_refuses_whom_it_cannot_call_dead(podwire: Run, add: Callable[..
     assert podwire("ls")[2] == "no reservations\n"
 
 
+def test_release_waits_for_a_call_of_the_same_attachment(
+    podwire: Run, add: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = add("beef")
+    locks = tmp_path / "state" / "locks"
+    locks.mkdir(parents=True)
+    file = locks / digest("net", "beef", "eth0")
+    monkeypatch.setattr(disk, "LOCK_TIMEOUT_S", 0.01)
+    hold = ["flock", str(file), "sh", "-c", "echo held; read line"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(hold, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        status, out, err = podwire("release", "beef", "--force")
+        process.communicate("\n")
+    assert (status, out) == (1, "")
+    assert f"the lock {file} was not free" in err
+    assert podwire("release", "beef", "--force")[1] == f"released {address} of network net\n"
+
+
+@pytest.mark.parametrize(
+    ("another", "said"),
+    [("beef", "beef is another attachment by now"), ("f00d", "beef: no reservation has this")],
+)
+def test_release_looks_again_when_it_has_the_lock(
+    podwire: Run,
+    add: Callable[..., str],
+    data_dir: str,
+    monkeypatch: pytest.MonkeyPatch,
+    another: str,
+    said: str,
+) -> None:
+    add("beef")
+
+    @contextmanager
+    def lock(_records: DiskRecords, _network: str, attachment: Attachment) -> Iterator[None]:
+        """Waits for a DEL; then another pod gets the address."""
+        conf = IpamConf("podwire-ipam", data_dir=data_dir)
+        DiskLeases(lambda _n, _a: False).release(conf, "net", Owner(*attachment))
+        add(another)
+        yield
+
+    monkeypatch.setattr(DiskRecords, "lock", lock)
+    status, out, err = podwire("release", "beef", "--force")
+    assert (status, out) == (1, "")
+    assert said in err
+    assert another in podwire("ls")[1]
+
+
 def test_reserved_by_hand(podwire: Run, add: Callable[..., str], data_dir: str) -> None:
     add("beef")
     reserve = ("--network", "net", "--owner", "printer")
@@ -270,6 +335,36 @@ def test_wrong_usage_exits_2(podwire: Run, words: tuple[str, ...]) -> None:
 def test_tables_are_as_wide_as_their_cells() -> None:
     text = table(("A", "NUMBER"), [("x", "1"), ("long", "")], right=("NUMBER",))
     assert text.splitlines() == ["A     NUMBER", "x          1", "long       -"]
+
+
+def test_a_terminal_shows_the_same_table_in_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> str:
+        rows = [("x", "1", "live"), ("long", "", "dead")]
+        return table(("A", "NUMBER", "STATE"), rows, right=("NUMBER",), painter=_painted)
+
+    plain = made()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    coloured = made()
+    assert "\x1b[32mlive\x1b[0m" in coloured
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [],
+        [{}],
+        [{"a": "plain"}],
+        [{"a": 'q"\\', "b": "\n\x1b\x7f"}, {"é": "\u2028 \U0001f431 \udcff"}],
+    ],
+)
+def test_flat_documents_are_written_as_json_writes_them(
+    documents: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    emit_flat(documents, "json")
+    assert capsys.readouterr().out == json.dumps(documents, indent=2) + "\n"
 
 
 def test_a_cell_cannot_speak_to_the_terminal() -> None:

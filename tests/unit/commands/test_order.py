@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from cni_plugin.attach.wiring import Facts
-from cni_plugin.cni.errors import CNIError, KernelRefused
+from cni_plugin.cni.errors import CNIError, Interrupted, KernelRefused
 from cni_plugin.cni.values import Attachment, Dns, NetConf, Request, Result
 from cni_plugin.commands.add import add
 from cni_plugin.commands.delete import delete
@@ -136,6 +136,9 @@ class World:
 
     def lock(self, _network: str, _attachment: Attachment) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def try_lock(self, _network: str, _attachment: Attachment) -> AbstractContextManager[bool]:
+        return nullcontext(True)
 
     def load(self, network: str, attachment: Attachment) -> Record | None:
         return self.records.get((network, attachment))
@@ -267,6 +270,54 @@ def test_a_lost_race_is_run_again_but_not_for_ever(
         with pytest.raises(Stale):
             add(request("ADD"), ports)
         assert snapshot(world) == NOTHING
+
+
+@pytest.mark.parametrize("step", ["reserve", "save", "apply"])
+def test_a_signal_between_a_step_and_its_note_leaves_nothing(
+    world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    done, interrupted = getattr(world, step), []
+
+    def do_and_be_interrupted(*arguments: Any, **options: Any) -> Any:
+        answer = done(*arguments, **options)
+        if not interrupted:
+            interrupted.append(step)
+            raise Interrupted("signal 15")
+        return answer
+
+    monkeypatch.setattr(world, step, do_and_be_interrupted)
+    with pytest.raises(Interrupted):
+        add(request("ADD"), ports)
+    assert snapshot(world) == NOTHING
+
+
+def test_a_signal_before_it_is_known_whose_the_interface_is_takes_nothing_away(
+    world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(request("ADD"), ports)
+    wired = snapshot(world)
+
+    def interrupted(*_arguments: object) -> None:
+        raise Interrupted("signal 15")
+
+    monkeypatch.setattr(world, "load", interrupted)
+    with pytest.raises(Interrupted):
+        add(request("ADD"), ports)
+    assert snapshot(world) == wired
+
+
+def test_a_signal_after_all_is_done_comes_too_late(
+    world: World, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def lock(_network: str, _attachment: Attachment) -> Iterator[None]:
+        yield
+        raise Interrupted("signal 15")
+
+    monkeypatch.setattr(world, "lock", lock)
+    assert add(request("ADD"), ports).ips
+    assert world.leases
+    assert any("came when the pod was wired already" in line for line in world.log)
 
 
 FOREIGN = CONF._replace(ipam=IpamConf("dhcp"))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ def mark(text):
 
 conf = conf_of(Path(sys.argv[1]), *sys.argv[2].split(","))
 store = DiskLeases(lambda network, address: False, boot_id=lambda: "boot-1", clock_s=lambda: 5000.0)
+for number in range(int(sys.argv[3])):
+    mark("/mark-add")
+    store.reserve(conf, NETWORK, owner_of(f"many{number}"), ())
 mark("/mark-add")
 leases = store.reserve(conf, NETWORK, owner_of("measured"), ())
 mark("/mark-del")
@@ -45,22 +49,28 @@ pytestmark = [
 
 def count(folder: Path, subnets: str) -> tuple[int, int]:
     """System calls of one reserve and of one release with a hint."""
+    (add,), delete = calls(folder, subnets)
+    return len(add), len(delete)
+
+
+def calls(folder: Path, subnets: str, more: int = 0) -> tuple[list[list[str]], list[str]]:
+    """The system calls of each reserve, `more` than one, and of one release with a hint."""
     log = folder / "trace"
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = ["strace", "-o", log, sys.executable, "-c", SCRIPT, folder, subnets]
+    command = ["strace", "-o", log, sys.executable, "-c", SCRIPT, folder, subnets, str(more)]
     done = subprocess.run(command, env=environ, capture_output=True, check=False, timeout=50)
     if done.returncode and b"ptrace" in done.stderr.lower():
         pytest.skip("ptrace is not permitted here")
     assert done.returncode == 0, done.stderr.decode()
-    trace = log.read_text()
-    add, rest = trace.partition('"/mark-add"')[2].split('"/mark-del"')
-    delete = rest.split('"/mark-end"')[0]
+    adds, rest = log.read_text().split('"/mark-del"')
+    *added, delete = (*adds.split('"/mark-add"')[1:], rest.split('"/mark-end"')[0])
     # Memory of the interpreter is no work of the store; the last line is the next mark's.
     memory = ("mmap(", "munmap(", "mremap(", "brk(", "madvise(")
-    return tuple(  # type: ignore[return-value]
-        sum(not line.startswith(memory) for line in part.splitlines()[1:-1])
-        for part in (add, delete)
+    *each, last = (
+        [line for line in part.splitlines()[1:-1] if not line.startswith(memory)]
+        for part in (*added, delete)
     )
+    return each, last
 
 
 def fill(folder: Path, subnets: str, held: int) -> Any:
@@ -100,3 +110,34 @@ def test_a_nearly_full_pool_needs_no_listing_for_each_add(tmp_path: Path) -> Non
     for n in range(93 + 10):
         store.reserve(conf, NETWORK, owner_of(f"late{n}"), ())
     assert count(tmp_path, "10.244.0.0/20")[0] <= ADD_MAX
+
+
+@pytest.mark.parametrize(
+    ("subnets", "last"),
+    [
+        ("10.244.0.0/24", ["10.244.0.99"]),
+        ("10.244.0.0/24,2001:db8::/64", ["10.244.0.105", "2001:db8::90"]),
+        ("10.244.0.0/20", ["10.244.7.250"]),
+    ],
+)
+def test_nor_one_that_host_local_filled_and_frees_in(
+    tmp_path: Path, subnets: str, last: list[str]
+) -> None:
+    """Nobody has noted what is free: the folder is listed once in some ADDs, within the budget."""
+    folder = tmp_path / NETWORK
+    folder.mkdir()
+    sizes = {"24": 253, "64": 253, "20": 4093}
+    for index, (subnet, address) in enumerate(zip(subnets.split(","), last, strict=True)):
+        (folder / f"last_reserved_ip.{index}").write_text(address)
+        first = ip_network(subnet)[2]
+        for n in range(sizes[subnet.partition("/")[2]]):
+            (folder / str(first + n)).write_text(f"old{n}\r\neth0")
+    conf, store, _node = fill(tmp_path, subnets, 0)
+    store.release(conf, NETWORK, owner_of("nobody"))  # takes the folder over
+    for file in list(folder.iterdir()):
+        if (data := file.read_bytes() if file.is_file() else b"").endswith(b"3\r\neth0"):
+            file.unlink()
+            (folder / ".owners" / data.decode().replace("\r\n", ":")).unlink(missing_ok=True)
+    adds, _delete = calls(tmp_path, subnets, more=20 if "/24" in subnets else 140)
+    assert any("getdents" in call for add in adds for call in add)
+    assert max([len(add) for add in adds]) <= ADD_MAX

@@ -216,6 +216,15 @@ class TestCooldown:
         node.now_s += 30
         assert store.usage(conf, NETWORK)[0].free == 3
 
+    def test_a_log_whose_end_is_garbage_loses_no_later_release(
+        self, store: DiskLeases, tmp_path: Path
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/29")
+        reserve(store, conf, "c0")
+        (tmp_path / NETWORK / ".released").write_bytes(b"10.244.1.6 1.0\n10.244")
+        release(store, conf, "c0")
+        assert store.usage(conf, NETWORK)[0].cooling == 1
+
     def test_an_address_given_again_leaves_the_log(
         self, node: FakeNode, store: DiskLeases, tmp_path: Path
     ) -> None:
@@ -292,7 +301,10 @@ class TestSticky:
         node.in_use = {ip_address("10.244.1.2")}
         conf = conf_of(tmp_path, "10.244.1.0/24", sticky="pod")
         reserve(store, conf, "c1", pod="ns/web-0")
-        assert (tmp_path / NETWORK / ".sticky").read_text() == "ns/web-0 10.244.1.3\n"
+        assert (tmp_path / NETWORK / ".sticky").read_text().split("\n")[1:] == [
+            "ns/web-0 10.244.1.3",
+            "",
+        ]
 
     def test_off_by_default(self, store: DiskLeases, tmp_path: Path) -> None:
         conf = conf_of(tmp_path, "10.244.1.0/24")
@@ -547,3 +559,14 @@ class TestFailures:
         assert release(store, conf, "holds-nothing") == []
         monkeypatch.undo()
         assert release(store, conf, "c1") == ["10.244.1.2"]
+
+
+def test_what_was_noted_as_free_and_is_taken_is_not_tried_again(tmp_path: Path) -> None:
+    node = FakeNode()
+    store, conf = node.store(), conf_of(tmp_path, "10.244.0.0/24")
+    store.reserve(conf, NETWORK, owner_of("first"), ())
+    log, taken = tmp_path / NETWORK / ".released", tmp_path / NETWORK / "10.244.0.7"
+    log.write_text("10.244.0.7 -inf\n10.244.0.9 -inf\n")
+    taken.write_bytes(b"of-host-local\r\neth0")
+    assert texts(store.reserve(conf, NETWORK, owner_of("second"), ())) == ["10.244.0.9/24"]
+    assert not parse_released(log.read_bytes())

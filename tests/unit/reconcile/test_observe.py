@@ -8,9 +8,22 @@ from typing import Any
 
 import pytest
 
+from cni_plugin.cni.values import Attachment
+from cni_plugin.disk import DiskRecords
+from cni_plugin.kernel import rtnl
+from cni_plugin.kernel.netlink import Received, attr, nested, text
 from cni_plugin.reconcile import observe
-from cni_plugin.reconcile.evidence import NETNS_GONE, NETNS_UNKNOWN, Cached
-from cni_plugin.reconcile.observe import netns_inodes, read_cache
+from cni_plugin.reconcile.evidence import (
+    NETNS_GONE,
+    NETNS_UNKNOWN,
+    Cached,
+    KernelFacts,
+    RuntimeFacts,
+)
+from cni_plugin.reconcile.links import name_and_alias
+from cni_plugin.reconcile.observe import Observer, netns_inodes, read_cache
+
+from .kit import KEY, LINK, record
 
 
 def cache_file(folder: Path, name: str, **changes: Any) -> None:
@@ -69,3 +82,73 @@ def test_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_pid_namespace_knows_nothing_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe, "_sees_all_processes", lambda: False)
     assert netns_inodes(["/proc/1/ns/net"]) == {"/proc/1/ns/net": NETNS_UNKNOWN}
+
+
+@pytest.fixture
+def glanced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[DiskRecords, Observer]:
+    """A node with the link of the kit's record, and who looks at it for a list."""
+    monkeypatch.setattr(observe, "read_links", lambda: {LINK: ""})
+    monkeypatch.setattr(observe, "read_kernel", lambda: KernelFacts({LINK: ""}, {("x", "y"): None}))
+    cached = {KEY: Cached("/run/netns/of-the-cache", "default/of-the-cache")}
+    monkeypatch.setattr(observe, "read_cache", lambda _path: RuntimeFacts(cached))
+    observer = Observer((str(tmp_path),), state_dir=str(tmp_path / "state"), whole=False)
+    return DiskRecords(str(tmp_path / "state")), observer
+
+
+def test_a_list_of_the_living_reads_no_more_than_their_links(
+    glanced: tuple[DiskRecords, Observer],
+) -> None:
+    records, observer = glanced
+    records.save(record(data_dir=""))
+    evidence = observer.look().evidence
+    assert evidence.kernel == KernelFacts({LINK: ""})
+    assert evidence.runtime.cached == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"attachment": ("beef", "eth0")},  # without a link
+        {"pod": ""},  # the cache may know it
+        {"netns": ""},
+    ],
+)
+def test_one_that_its_link_does_not_tell_takes_all_evidence(
+    glanced: tuple[DiskRecords, Observer], other: dict[str, Any]
+) -> None:
+    records, observer = glanced
+    if "attachment" in other:
+        records.save(record(data_dir=""))
+        other = {"attachment": Attachment(*other["attachment"])}
+    records.save(record(data_dir="", **other))
+    evidence = observer.look().evidence
+    assert evidence.kernel.present
+    assert KEY in evidence.runtime.cached
+
+
+def test_who_frees_always_has_all_evidence(
+    glanced: tuple[DiskRecords, Observer], tmp_path: Path
+) -> None:
+    records, _observer = glanced
+    records.save(record(data_dir=""))
+    seen = Observer((str(tmp_path),), state_dir=str(tmp_path / "state")).look()
+    assert seen.evidence.kernel.present
+    assert KEY in seen.evidence.runtime.cached
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        b"",
+        text(rtnl.IFLA_IFNAME, "pw1"),
+        text(rtnl.IFLA_IFNAME, "pw1")
+        + attr(4, bytes(4))
+        + text(rtnl.IFLA_IFALIAS, "podwire a b c"),
+        text(rtnl.IFLA_IFALIAS, "first") + nested(18, text(20, "inside")) + text(3, "last"),
+        text(rtnl.IFLA_IFNAME, "pw1") + text(rtnl.IFLA_IFALIAS, "cut off")[:-6],
+    ],
+)
+def test_a_glance_at_a_link_sees_its_name_and_alias(attributes: bytes) -> None:
+    body = rtnl.IFINFO.pack(0, 0, 7, 0, 0) + attributes
+    whole = rtnl.parse_link(Received(rtnl.RTM_NEWLINK, 0, body))
+    assert name_and_alias(body) == (whole.name, whole.alias)

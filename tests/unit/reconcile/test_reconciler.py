@@ -15,7 +15,7 @@ from cni_plugin.cni.values import Attachment
 from cni_plugin.model.names import host_link
 from ipam.values import Owner
 
-from .world import NETWORK, World
+from .world import NETWORK, World, call_under_way
 
 MINUTE_S, LONG_S = 60.0, 300.0
 
@@ -86,6 +86,56 @@ def test_an_add_of_the_same_names_between_judgement_and_lock_is_safe(world: Worl
     world.between = delete_and_add_again
     assert reconciler.run_once().freed == ()
     assert sorted(world.held().values()) == ["alive", "twin"]
+
+
+def test_an_attachment_that_a_call_works_on_is_passed_over(world: World, tmp_path: Path) -> None:
+    for name in ("dead", "busy"):
+        world.start(name)
+        world.die(name)
+    reconciler = world.reconciler()
+    reconciler.run_once()
+    world.now_s += MINUTE_S
+    with call_under_way(tmp_path, "busy"):
+        report = reconciler.run_once()
+        assert [one.subject.attachment.container_id for one in report.freed] == ["dead"]
+        assert report.failures == ()
+        reasons = {one.subject.attachment.container_id: one.reason for one in report.kept}
+        assert reasons["busy"] == "an ADD or DEL of it is under way"
+        assert sorted(world.held().values()) == ["alive", "busy"]
+    # A doubt: it has to be seen dead twice again.
+    assert reconciler.run_once().freed == ()
+    world.now_s += MINUTE_S
+    assert len(reconciler.run_once().freed) == 1
+
+
+def test_a_call_that_waits_for_the_store_meanwhile_is_no_deadlock(
+    world: World, tmp_path: Path
+) -> None:
+    world.start("busy")
+    world.die("busy")
+    reconciler = world.reconciler()
+    reconciler.run_once()
+    world.now_s += MINUTE_S
+    with call_under_way(tmp_path, "busy") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def go_on() -> None:
+            if world.own._held and not process.stdin.closed:
+                process.stdin.close()  # now that the reconciler has the store's lock
+                assert process.stdout.readline() == "waits for the store's lock\n"
+
+        world.between = go_on
+        world.start("dead too")  # so that there is a last look, with the store's lock held
+        world.die("dead too")
+        world.now_s += MINUTE_S
+        report = reconciler.run_once()
+        world.now_s += MINUTE_S
+        report = reconciler.run_once()
+        assert report.failures == ()
+        assert process.stdin.closed
+        assert process.wait() == 0
+    assert sorted(world.held().values()) == ["alive", "busy"]
 
 
 def test_250_dead_go_in_less_than_a_second(world: World) -> None:

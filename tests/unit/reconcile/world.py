@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -112,6 +115,38 @@ class World:
         """Address to container id."""
         owners = self.store.owners(self.conf, NETWORK)
         return {str(address): owner.container_id for address, owner in owners.items()}
+
+
+CALL = """
+import sys
+from pathlib import Path
+from cni_plugin.cni.values import Attachment
+from tests.unit.reconcile.world import NETWORK, World
+from ipam.values import Owner
+
+world, name = World(Path(sys.argv[1])), sys.argv[2]
+with world.records.lock(NETWORK, Attachment(name, "eth0")):
+    print("holds its attachment's lock", flush=True)
+    sys.stdin.readline()
+    print("waits for the store's lock", flush=True)
+    world.store.release(world.conf, NETWORK, Owner("nobody", "eth0"))
+"""
+
+
+@contextmanager
+def call_under_way(folder: Path, name: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process in the middle of an ADD or DEL: it holds the attachment's lock, takes the
+    store's after a line from us, and ends."""
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", CALL, str(folder), name]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holds its attachment's lock\n"
+            yield process
+        finally:
+            process.kill()
 
 
 class WorldObserver(Observer):
