@@ -125,6 +125,7 @@ def report(
         ran_s=ran_s,
         stages=tuple(stages.seconds.items()),
         environ=environ,
+        starts=tuple((name, at - call.arrived_s) for name, at in stages.began_s.items()),
     )
 
 

@@ -5,6 +5,7 @@ log: {format: text, level: info}
 metrics: 127.0.0.1:9750
 repair: true
 garbage: true
+tracing: off
 dataDirs: [/var/lib/cni/networks]
 stopLimit: 25
 """
@@ -37,12 +38,20 @@ class LogConfig(_Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class TracingConfig(_Model):
+    """Where spans go: an OTLP collector's URL for traces, over HTTP."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")]
+
+
 class AgentConfig(_Model):
     """What the agent does, every default filled in."""
 
     socket: str = f"{STATE_DIR}/agent.sock"
     log: LogConfig = LogConfig()
     metrics: str = "127.0.0.1:9750"  # HOST:PORT, unix:PATH, or off
+    # on: the exporter's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, ...) say where to.
+    tracing: Literal["on", "off"] | TracingConfig = "off"
     repair: bool = True  # what others take away from under the pods is put back
     garbage: bool = True  # what dead pods left is freed
     data_dirs: tuple[str, ...] = Field(default=(DEFAULT_DATA_DIR,), alias="dataDirs")
@@ -57,6 +66,12 @@ class AgentConfig(_Model):
     @classmethod
     def _data_dirs(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_absolute, paths))
+
+    @field_validator("metrics", "tracing", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        """YAML 1.1 takes on and off for booleans."""
+        return ("on" if value else "off") if isinstance(value, bool) else value
 
     @field_validator("metrics")
     @classmethod

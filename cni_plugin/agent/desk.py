@@ -32,13 +32,17 @@ Ended = Callable[[Call, "Reply | None", "CallReport | None"], None]
 
 
 class Lane:
-    """Threads that serve what is put into one queue. hosts: one worker a thread."""
+    """Threads that serve what is put into one queue. workers: one a thread."""
 
     def __init__(self, name: str, workers: list[Worker], ended: Ended) -> None:
-        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self.name = name
+        self._queue: SimpleQueue[Call | Callable[[], object] | None] = SimpleQueue()
         self._ended = ended
+        # By thread, so that nobody needs a lock to count.
+        self._busy = [False] * len(workers)
+        self._served = [0] * len(workers)
         self._threads = [
-            Thread(target=self._work, args=(worker,), name=f"{name}-{number}", daemon=True)
+            Thread(target=self._work, args=(number, worker), name=f"{name}-{number}", daemon=True)
             for number, worker in enumerate(workers)
         ]
         for thread in self._threads:
@@ -53,22 +57,50 @@ class Lane:
         for _ in self._threads:
             self._queue.put(None)
 
-    def _work(self, worker: Worker) -> None:
+    def ask(self, done: Callable[[], object]) -> None:
+        """Has one of the threads call `done`, in its turn: a sign of life. From any thread."""
+        self._queue.put(done)
+
+    @property
+    def served(self) -> int:
+        """Calls that have left the lane."""
+        return sum(self._served)
+
+    @property
+    def running(self) -> int:
+        """Calls being served now."""
+        return sum(self._busy)
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a thread."""
+        return self._queue.qsize()
+
+    def _work(self, number: int, worker: Worker) -> None:
         while (call := self._queue.get()) is not None:
-            if call.abandoned:  # before anything was done: then nothing will be
-                call.outcome = "dropped"
-                self._ended(call, None, report(call, None, 0.0, 0.0, Stages()))
+            if not isinstance(call, Call):
+                call()
                 continue
-            try:
-                reply, said = serve(call, worker)
-            except Busy:
-                self._ended(call, None, None)
-                continue
-            except Exception as error:  # noqa: BLE001  a worker that dies takes the node's calls along
-                reply = error_reply(error)
-                said = report(call, reply, 0.0, 0.0, Stages())
-            self._ended(call, reply, said)
+            self._busy[number] = True
+            self._serve(call, worker)
+            self._busy[number] = False
+            self._served[number] += 1
         worker.host.close()
+
+    def _serve(self, call: Call, worker: Worker) -> None:
+        if call.abandoned:  # before anything was done: then nothing will be
+            call.outcome = "dropped"
+            self._ended(call, None, report(call, None, 0.0, 0.0, Stages()))
+            return
+        try:
+            reply, said = serve(call, worker)
+        except Busy:
+            self._ended(call, None, None)
+            return
+        except Exception as error:  # noqa: BLE001  a worker that dies takes the node's calls along
+            reply = error_reply(error)
+            said = report(call, reply, 0.0, 0.0, Stages())
+        self._ended(call, reply, said)
 
 
 class Desk:
@@ -102,11 +134,12 @@ class Desk:
         """Takes a call; its `ended` is called when there is an answer."""
         if self.open >= CALLS_MAX:
             busy = TryAgainLater(f"{self.open} calls are waiting for podwire's agent already")
-            self._answer(call, error_reply(busy))
+            self._answer_at_once(call, error_reply(busy))
             return
         remembered = self.statuses.get(call)
         if remembered is not None:
-            self._answer(call, remembered)
+            call.outcome = "remembered"
+            self._answer_at_once(call, remembered)
             return
         self.open += 1
         self._idle.clear()
@@ -130,7 +163,6 @@ class Desk:
         if said is None:  # somebody else works on it: where one may wait
             self._patient.put(call)
             return
-        self._sink.call(said)
         self.statuses.learn(call, reply)
         self.open -= 1
         if not self.open:
@@ -143,6 +175,16 @@ class Desk:
             else:
                 del self._behind[key]
         self._answer(call, reply)
+        self._sink.call(said)  # the caller does not wait for it
+
+    def _answer_at_once(self, call: Call, reply: Reply) -> None:
+        self._answer(call, reply)
+        self._sink.call(report(call, reply, 0.0, 0.0, Stages()))
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """For who watches them."""
+        return self._quick, self._removals, self._patient
 
     @staticmethod
     def _answer(call: Call, reply: Reply | None) -> None:
@@ -159,5 +201,5 @@ class Desk:
 
     def stop(self) -> None:
         """Ends the workers."""
-        for lane in (self._quick, self._removals, self._patient):
+        for lane in self.lanes:
             lane.stop()

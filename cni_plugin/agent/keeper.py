@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from cni_plugin.agent.config import AgentConfig
+from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.ports import Shared, Worker
 from cni_plugin.agent.recovery import recover
 from cni_plugin.agent.report import Sink
@@ -26,9 +27,16 @@ class Keeper:
     """Rounds in a thread of their own. changed: told the networks' names after something was
     freed or repaired, so that what is remembered of them is forgotten."""
 
-    def __init__(self, config: AgentConfig, sink: Sink, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        sink: Sink,
+        readiness: Readiness,
+        changed: Callable[[], None],
+    ) -> None:
         self._config = config
         self._sink = sink
+        self._readiness = readiness
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, "keeper")
         self._worker = Worker(Shared(), patient=False, together=False, host=Host())
@@ -48,6 +56,9 @@ class Keeper:
             done, failed = await loop.run_in_executor(self._thread, work)
         except Exception as error:  # noqa: BLE001  the next round may do better
             done, failed = [], [f"{type(error).__name__}: {error}"]
+            self._readiness.set("rounds", f"the last round ({what}) failed: {failed[0]}")
+        else:
+            self._readiness.clear("rounds")
         if done:
             self._changed()
         if done or failed:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
+
 
 class CallReport(NamedTuple):
     """One call from its arrival to its answer. Times in seconds; began_s on the wall clock.
 
     code: 0, or the CNI error's. stages: how long each port was used (reserve, observe, apply, ...),
-    in order of first use. outcome: done | failed | declined | dropped (the caller went away before
-    it was begun) | undone (nobody took the answer)."""
+    in order of first use; starts: the moment of that use, in seconds after began_s. outcome: done |
+    failed | declined | dropped (the caller went away before it was begun) | remembered (STATUS,
+    answered from memory) | undone (nobody took the answer)."""
 
     verb: str
     network: str
@@ -28,6 +31,12 @@ class CallReport(NamedTuple):
     ran_s: float
     stages: tuple[tuple[str, float], ...]
     environ: Mapping[str, str]
+    starts: tuple[tuple[str, float], ...] = ()
+
+
+def known_verb(verb: str) -> str:
+    """The verb where it names a series or a span: of what callers made up all is `other`."""
+    return verb if verb in VERBS else "other"
 
 
 class Sink(Protocol):

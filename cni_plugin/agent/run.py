@@ -12,15 +12,15 @@ import gc
 import os
 import signal
 from importlib import import_module
+from typing import Any
 
 from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.desk import Desk
 from cni_plugin.agent.keeper import Keeper
-from cni_plugin.agent.logs import LogSink
 from cni_plugin.agent.notify import notify
 from cni_plugin.agent.place import listen, lock, unlock, verify_folder
-from cni_plugin.agent.report import Sink
 from cni_plugin.agent.server import Server
+from cni_plugin.agent.telemetry import Telemetry
 from ipam.lean_typing import quicken
 
 # Loaded before the first call, not during it.
@@ -43,6 +43,7 @@ def run(config: AgentConfig) -> int:
     """Serves until SIGTERM or SIGINT; the exit status. Raises CNIError when it cannot start."""
     verify_folder(os.path.dirname(config.socket))
     held = lock(config.socket)
+    telemetry = Telemetry(config)
     try:
         for name in NEEDED:
             import_module(name)
@@ -50,23 +51,28 @@ def run(config: AgentConfig) -> int:
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.set_threshold(GC_EVERY)
-        return asyncio.run(_serve(config, LogSink(config.log)))
+        return asyncio.run(_serve(config, telemetry))
     finally:
+        telemetry.close()
         unlock(config.socket, held)
 
 
-async def _serve(config: AgentConfig, sink: Sink) -> int:
-    loop = asyncio.get_running_loop()
+async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
+    loop, sink = asyncio.get_running_loop(), telemetry.sink
+    loop.set_exception_handler(lambda _loop, context: sink.event("error", _failure(context), {}))
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     desk = Desk(loop, sink)
+    telemetry.serve(loop, desk)
     server = Server(loop, listen(config.socket), desk, sink)
-    keeper = Keeper(config, sink, lambda: desk.statuses.forget(""))
+    keeper = Keeper(config, sink, telemetry.readiness, lambda: desk.statuses.forget(""))
     rounds = asyncio.create_task(keeper.run())
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
+    telemetry.readiness.clear("start")
     notify("READY=1")
     await ending.wait()
+    telemetry.readiness.set("stop", "stopping")
     notify("STOPPING=1")
     sink.event("info", "stopping: what is under way is finished", {"calls": desk.open})
     with contextlib.suppress(FileNotFoundError):
@@ -80,3 +86,9 @@ async def _serve(config: AgentConfig, sink: Sink) -> int:
     if not finished:
         sink.event("error", "stopped with calls under way", {"calls": desk.open})
     return 0 if finished else 1
+
+
+def _failure(context: dict[str, Any]) -> str:
+    """What asyncio has to say of a failure in a callback, in one line."""
+    error = context.get("exception")
+    return f"{context['message']}: {type(error).__name__}: {error}" if error else context["message"]

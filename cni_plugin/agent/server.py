@@ -66,7 +66,7 @@ class Server:
             if len(self.connections) >= CONNECTIONS_MAX or not self._is_ours(client):
                 client.close()
                 continue
-            self.connections.add(Connection(self, client))
+            Connection(self, client)
 
     def _is_ours(self, client: socket.socket) -> bool:
         """Only our own user (root) may ask: the socket's folder says so as well."""
@@ -111,6 +111,7 @@ class Connection:
         client.setblocking(False)
         self._limit = self._loop.call_later(REQUEST_LIMIT_S, self._too_slow)
         self._loop.add_reader(client, self._readable)
+        server.connections.add(self)  # before it may end
         self._readable()  # a launcher has mostly sent all by the time it is accepted
 
     # reading the request

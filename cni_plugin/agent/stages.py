@@ -26,10 +26,11 @@ STAGE_OF = {
 
 
 class Stages:
-    """Seconds by stage, in order of first use."""
+    """Seconds by stage, in order of first use, and when that was (perf_counter)."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.began_s: dict[str, float] = {}
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -38,10 +39,12 @@ class Stages:
         try:
             yield
         finally:
-            self.add(stage, time.perf_counter() - began_s)
+            self.add(stage, began_s)
 
-    def add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+    def add(self, stage: str, began_s: float) -> None:
+        """A use that began then (perf_counter) ends now."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began_s
+        self.began_s.setdefault(stage, began_s)
 
 
 class Timed:
@@ -62,6 +65,6 @@ class Timed:
             try:
                 return method(*arguments, **named)
             finally:
-                self._stages.add(stage, time.perf_counter() - began_s)
+                self._stages.add(stage, began_s)
 
         return call

@@ -37,7 +37,8 @@ def test_a_pod_lives_through_the_agent(
     call("DEL", pod, with_result, CNI_NETNS="").ok()
     assert left(before, snapshot()) == []
     verbs = ["ADD", "CHECK", "DEL", "DEL"]
-    assert outcomes(agent) == [(verb, "done") for verb in verbs]
+    told = [(verb, "done") for verb in verbs]
+    wait_until(lambda: outcomes(agent) == told, "each call is told")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -88,6 +89,8 @@ def test_addresses_from_a_program_of_the_node_are_left_to_the_direct_run(
     assert result["ips"][0]["address"] == "10.244.0.9/24"
     call("DEL", pod, {**document, "prevResult": result}).ok()
     assert left(before, snapshot()) == []
+    # The line of a call is written after its answer.
+    wait_until(lambda: len(outcomes(agent)) == 2, "both calls are told")
     assert {outcome for _verb, outcome in outcomes(agent)} == {"declined"}
 
 
@@ -97,7 +100,8 @@ def test_status_is_answered_from_memory_until_something_changes(
     document = conf(isGateway=None, ipam=ipam("10.244.0.0/30"))
     call("STATUS", None, document).ok()
     call("STATUS", None, document).ok()
-    assert outcomes(agent) == [("STATUS", "done")]
+    told = [("STATUS", "done"), ("STATUS", "remembered")]
+    wait_until(lambda: outcomes(agent) == told, "the second is answered from memory")
     pods = [node.pod() for _ in range(2)]
     added = [pod for pod in pods if call("ADD", pod, document).returncode == 0]
     full = call("STATUS", None, document)
@@ -143,7 +147,7 @@ def test_an_answer_that_cannot_be_printed_is_undone(
     done = node.plugin(script, {**env("ADD", pod), "PODWIRE_PYTHON": "/bin/false"}, conf())
     assert done.returncode == 1
     wait_until(lambda: left(before, snapshot()) == [], "nothing is left")
-    assert ("DEL", "done") in outcomes(agent)
+    wait_until(lambda: ("DEL", "done") in outcomes(agent), "DEL is told")
 
 
 def test_what_was_cut_off_before_is_rolled_back_at_the_start(

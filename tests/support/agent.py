@@ -17,7 +17,7 @@ from tests.support.node import PLUGIN_PATH, Node, Pod, wait_until
 
 SOCKET = "/run/podwire/agent.sock"
 LIMIT_S = 60.0
-CONFIG = "metrics: 'off'\nlog: {format: json}\n"
+CONFIG = "metrics: 'off'\nlog: {format: json, level: debug}\n"
 
 
 class Agent:

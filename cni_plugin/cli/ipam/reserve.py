@@ -11,9 +11,9 @@ import sys
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 
-from cni_plugin.cli.ipam.configs import Configured, config_files, configured
 from cni_plugin.cli.ipam.rows import data_dirs
 from cni_plugin.cli.output import complain
+from cni_plugin.pools import Configured, config_files, configured
 from cni_plugin.wiring import node_leases
 from ipam.disk import DiskLeases
 from ipam.listing import Listing, all_listings
@@ -51,7 +51,9 @@ def run(args: Namespace) -> int:
     if not TEXT.fullmatch(text):
         complain(f"--owner {args.owner!r}: letters, digits and _ . -, the first a letter or digit")
         return USAGE_ERROR
-    configs = [one for one in configured(config_files(args.conf)) if one.network == args.network]
+    configs = [
+        one for one in configured(config_files(args.conf), complain) if one.network == args.network
+    ]
     store = _store(args, configs)
     if store is None:
         return 1

@@ -7,22 +7,13 @@ a config only the addresses in use are counted. cooling: released a moment ago, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cni_plugin.cli.ipam.configs import config_files, configured
 from cni_plugin.cli.ipam.rows import add_output_argument, add_place_arguments, data_dirs, emit
-from cni_plugin.cli.output import paint
+from cni_plugin.cli.output import complain, paint
 from cni_plugin.cli.table import table
-from ipam.allocate import cooling, set_text
-from ipam.files import RELEASED, Folder
-from ipam.listing import Listing, all_listings, read_listing
-from ipam.logs import parse_released
-from ipam.node import boot_clock_s
-from ipam.ranges import find_range, pool
-from ipam.reserve import usage
-from ipam.values import IPAddress, IpamConf
+from cni_plugin.pools import METRICS, Stat, config_files, configured, stats
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -32,31 +23,6 @@ NUMBERS = ("SET", "TOTAL", "USED", "COOLING", "FREE")
 BAR_CELLS = 20
 COUNTABLE = 10_000_000
 FULL, NEARLY = 0.95, 0.8  # painted red, yellow
-METRICS = {
-    "size": "Addresses of the range set that pods can get.",
-    "used": "Addresses held.",
-    "cooling": "Addresses released a moment ago, given again last.",
-    "free": "Addresses neither held nor cooling.",
-}
-
-
-class Stat(NamedTuple):
-    """One range set. total None: no config says how large it is."""
-
-    network: str
-    set: str
-    ranges: str
-    total: int | None
-    used: int
-    cooling: int = 0
-
-    @property
-    def free(self) -> int | None:
-        return None if self.total is None else self.total - self.used - self.cooling
-
-    @property
-    def level(self) -> float:
-        return self.used / self.total if self.total else 0.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -71,7 +37,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print them."""
-    found = list(stats(args))
+    networks = configured(config_files(args.conf), complain)
+    found = list(stats(networks, data_dirs(args), args.network))
     if args.metrics:
         print(metrics(found), end="")
     elif args.output != "table":
@@ -81,49 +48,6 @@ def run(args: Namespace) -> int:
     else:
         print(table(HEAD, map(_cells, found), right=NUMBERS, painter=painted))
     return 0
-
-
-def stats(args: Namespace) -> Iterator[Stat]:
-    """Configured networks first, then those that are only a folder."""
-    known = set()
-    for network, ipam, _file in configured(config_files(args.conf)):
-        if args.network in ("", network):
-            listing = read_listing(ipam.data_dir, network) or Listing(ipam.data_dir, network)
-            known.add(listing.path)
-            yield from _counted(ipam, listing)
-    for listing in all_listings(data_dirs(args)):
-        if args.network in ("", listing.network) and listing.path not in known:
-            yield Stat(listing.network, "", "no config", None, len(_living(listing)))
-
-
-def _counted(ipam: IpamConf, listing: Listing) -> Iterator[Stat]:
-    names = _living(listing)
-    log = b"" if listing.past else Folder(listing.path).read(RELEASED) or b""
-    cool = cooling(parse_released(log), boot_clock_s(), ipam.cooldown_s)
-    for index, ranges in enumerate(ipam.range_sets):
-        count = usage(pool(ranges), names, cool)
-        text = set_text(ranges)
-        yield Stat(listing.network, str(index), text, count.total, count.used, count.cooling)
-    outside = [
-        entry
-        for entry in listing.entries
-        if entry.address in names and not _in_a_range(ipam, ip_address(entry.address))
-    ]
-    if outside:
-        yield Stat(listing.network, "", "outside of all ranges", None, len(outside))
-
-
-def _in_a_range(ipam: IpamConf, address: IPAddress) -> bool:
-    return any(find_range(ranges, address) for ranges in ipam.range_sets)
-
-
-def _living(listing: Listing) -> set[str]:
-    """Of another boot only what was reserved by hand is left at the next ADD."""
-    return {
-        entry.address
-        for entry in listing.entries
-        if not listing.past or (entry.owner and entry.owner.by_hand)
-    }
 
 
 def _cells(stat: Stat) -> tuple[str, ...]:

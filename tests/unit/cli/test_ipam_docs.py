@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cni_plugin.cli.ipam import COMMANDS
 from cni_plugin.cli.ipam.rows import COLOURS
-from cni_plugin.cli.ipam.stats import METRICS
+from cni_plugin.pools import METRICS
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "ipam.md").read_text()
