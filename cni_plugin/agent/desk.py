@@ -2,8 +2,8 @@
 
 Three lanes, because of what they wait for. `quick` is one thread that never waits for another
 process: ADD and whatever else is short. `removals` are many threads, which spend their time in the
-kernel's grace periods and go through them together. `patient` calls may wait: for an attachment
-that a direct run works on, for duplicate address detection.
+kernel's grace periods and go through them together. `patient` calls may take long: they wait for
+an attachment that a direct run works on, for duplicate address detection, or take many away (GC).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Desk:
         self._lane(call).put(call)
 
     def _lane(self, call: Call) -> Lane:
-        if any(word in call.stdin for word in WAITS_LONG):
+        if call.verb == "GC" or any(word in call.stdin for word in WAITS_LONG):
             return self._patient
         return self._removals if call.verb == "DEL" else self._quick
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 from importlib import import_module
 from typing import Any
@@ -51,10 +52,17 @@ def run(config: AgentConfig) -> int:
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.set_threshold(GC_EVERY)
+        _allow_descriptors()
         return asyncio.run(_serve(config, telemetry))
     finally:
         telemetry.close()
         unlock(config.socket, held)
+
+
+def _allow_descriptors() -> None:
+    """As many as may be had: a call has two, its connection and its pod's namespace."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:

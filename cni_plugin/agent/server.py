@@ -34,6 +34,7 @@ from cni_plugin.cni.values import Reply
 CONNECTIONS_MAX = 2048
 REQUEST_LIMIT_S = 5.0  # from the first byte's connection to the request's last
 DELIVERY_LIMIT_S = 5.0  # for the launcher to take and print an answer
+ACCEPT_PAUSE_S = 0.1
 PIECE_BYTES = 1 << 17
 DESCRIPTORS_MAX = 4  # room for more than the one that is expected, so that all can be closed
 UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid
@@ -52,7 +53,11 @@ class Server:
         self.closed = asyncio.Event()  # one of them was
         self._listener = listener
         listener.setblocking(False)
-        loop.add_reader(listener, self._accept)
+        self._again: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def _listen(self) -> None:
+        self.loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
         while True:
@@ -60,8 +65,10 @@ class Server:
                 client, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no descriptor left: the backlog keeps them
+            except OSError as error:  # no descriptor left: the backlog keeps them for a while
                 self.sink.event("error", f"a call cannot be accepted: {error.strerror}", {})
+                self.loop.remove_reader(self._listener)
+                self._again = self.loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
             if len(self.connections) >= CONNECTIONS_MAX or not self._is_ours(client):
                 client.close()
@@ -91,6 +98,8 @@ class Server:
 
     def stop_listening(self) -> None:
         """From now on launchers find nobody and run their calls themselves."""
+        if self._again is not None:
+            self._again.cancel()
         self.loop.remove_reader(self._listener)
         self._listener.close()
 
