@@ -32,18 +32,19 @@ class Repairs:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        loop = asyncio.get_running_loop()
         monitor = self._monitor()
-        descriptors = monitor.descriptors if monitor else ()
+        if monitor is None:
+            await self._passes()
+            return
+        loop = asyncio.get_running_loop()
         try:
-            for descriptor in descriptors:
+            for descriptor in monitor.descriptors:
                 loop.add_reader(descriptor, self._readable, monitor)
-            await self._passes(loop)
+            await self._passes()
         finally:
-            for descriptor in descriptors:
+            for descriptor in monitor.descriptors:
                 loop.remove_reader(descriptor)
-            if monitor:
-                monitor.close()
+            monitor.close()
 
     def _monitor(self) -> Monitor | None:
         try:
@@ -58,7 +59,8 @@ class Repairs:
             self._suspects = suspects.joined(self._suspects)
             self._woken.set()
 
-    async def _passes(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _passes(self) -> None:
+        loop = asyncio.get_running_loop()
         suspects = EVERYTHING
         while True:
             begun_s = loop.time()

@@ -37,7 +37,7 @@ from cni_plugin.model.objects import (
     Veth,
     key,
 )
-from cni_plugin.model.plan import Found, Step, describe, diff, inverse, removal
+from cni_plugin.model.plan import Found, Step, describe, diff, inverse
 from cni_plugin.ports import Netns
 from cni_plugin.reconcile.turns import Turns
 from cni_plugin.record import DONE, Record, load
@@ -162,8 +162,6 @@ class Repairer:
                 break
             healed = self._once(record, made)
             done += healed.done
-        if done:
-            self._withdraw_if_gone(record, made)
         return _Healed(done, healed.failure)
 
     def _once(self, record: Record, made: Standing) -> _Healed:
@@ -204,15 +202,6 @@ class Repairer:
             tuple(step for step in inverse(outcome.done) if key(step.subject) in own), stop=False
         )
         return _Healed(failure=outcome.failures[0])
-
-    def _withdraw_if_gone(self, record: Record, made: Standing) -> None:
-        """GC takes attachments away without their locks: what it removed meanwhile and we put
-        back goes again."""
-        if self._records.load(record.network, record.attachment) is not None:
-            return
-        with self._kernel(None) as kernel:
-            objects = [obj for obj in map(on_host, owned(_wanted(made, kernel))) if obj is not None]
-            kernel.apply(removal(objects, kernel.observe(objects)), stop=False)
 
     @contextmanager
     def _kernel(self, netns: Netns | None) -> Iterator[NodeKernel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from cni_plugin.model.names import digest
-from tests.netns.kit import GATEWAY4, MODES, Json, address, conf, host_end, left
+from tests.netns.kit import GATEWAY4, GATEWAY6, MODES, Json, address, conf, host_end, left
+from tests.support import need
 from tests.support import snapshot as snapshots
 from tests.support.agent import Agent, running
 from tests.support.node import Node, Pod, wait_until
@@ -186,6 +188,34 @@ def test_a_start_finds_what_no_event_told_of(node: Node, mode: str) -> None:
         wait_until(lambda: agent.rounds("repair"), "repaired", REPAIRED_S)
         network.check(pod)
         agent.stop()
+
+
+def test_lost_events_make_all_suspect(node: Node, agent: Agent) -> None:
+    scene = Scene(node, agent, "ptp")
+    flood = [f"addr {verb} 203.0.113.9/32 dev foreign0" for verb in ("add", "del")] * 8000
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        node.run("ip", "-batch", "-", stdin="\n".join(flood))
+        # Not in any dump: only an event tells of it, or a close look.
+        DAMAGE["neighbour removed"][1](scene)
+        assert not scene.whole()
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    wait_until(scene.whole, "repaired", REPAIRED_S)
+
+
+def test_a_vlan_is_put_back_with_its_bridge(node: Node, agent: Agent) -> None:
+    if not need.has_bridge_vlan():
+        pytest.skip("this kernel has no bridge VLAN filtering")
+    network = Runtime(node, conf("bridge", VERSIONS, vlan=100))
+    pods = [node.pod(), node.pod()]
+    results = [network.add(pod) for pod in pods]
+    node.configure("link del cni0")
+    wait_until(lambda: agent.rounds("repair"), "repaired", REPAIRED_S)
+    for pod in pods:
+        network.check(pod)
+    assert pods[0].ping(address(results[1]))
+    assert pods[1].ping(GATEWAY6)
 
 
 def test_a_pod_without_its_namespace_is_not_made_again(node: Node, agent: Agent) -> None:
