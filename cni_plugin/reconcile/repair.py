@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from cni_plugin.attach.wiring import BridgeFacts, Facts
+from cni_plugin.attach.wiring import DEFAULT_MTU, BridgeFacts, Facts
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment
 from cni_plugin.commands.standing import Standing, on_host, standing, tolerant, uncontested
@@ -100,7 +100,7 @@ class Repairer:
             self._clock_s(), everything=suspects.everything,
         )  # fmt: skip
         done: list[str] = []
-        failures: list[str] = []
+        failures: dict[str, list[str]] = {}
         for name in chosen:
             network, (container_id, ifname) = name
             who = f"{ifname} of {container_id} in {network}"
@@ -109,9 +109,11 @@ class Repairer:
                 self._turns.busy(name, self._clock_s())
                 continue
             done += [f"{who}: {describe(step)}" for step in healed.done]
-            failures += [f"{who}: {healed.failure}"] if healed.failure else []
+            if healed.failure:
+                failures.setdefault(str(healed.failure), []).append(who)
             self._turns.looked(name, self._clock_s(), failed=healed.failure is not None)
-        return Mended(tuple(done), tuple(failures), self._turns.again_s(self._clock_s()))
+        told = tuple(f"{_and_others(who)}: {why}" for why, who in failures.items())
+        return Mended(tuple(done), told, self._turns.again_s(self._clock_s()))
 
     # a look at all
 
@@ -213,6 +215,11 @@ class Repairer:
             raise
 
 
+def _and_others(who: list[str]) -> str:
+    """One line for a hundred pods that fail for the same reason."""
+    return who[0] if len(who) == 1 else f"{who[0]} and {len(who) - 1} more"
+
+
 def _wanted(made: Standing, kernel: NodeKernel) -> tuple[Obj, ...]:
     desired = desired_state(made.wiring(made.as_made(kernel.facts(made.conf))))
     return uncontested(desired.objects, desired.obsolete)
@@ -225,7 +232,7 @@ def _as_found(wanted: Iterable[Obj], found: Found, made: Standing) -> tuple[Obj,
 
 def _in_dumps(made: Standing) -> tuple[Obj, ...]:
     """What is seen in dumps of an attachment on a node where all is well."""
-    bridge = BridgeFacts(0, is_bridge=True, ours=False, addresses=(), idle=False, mac="")
+    bridge = BridgeFacts(DEFAULT_MTU, is_bridge=True, ours=False, addresses=(), idle=False, mac="")
     facts = Facts(bridge=bridge if made.conf.mode == "bridge" else None)
     try:
         objects = desired_state(made.wiring(made.as_made(facts))).objects
