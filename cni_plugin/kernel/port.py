@@ -98,6 +98,11 @@ class NodeKernel:
         finally:
             self._places.forget()
 
+    def filter_generation(self) -> int:
+        """A number that every change of nftables' rules raises; -1 in a kernel without them."""
+        socket = self._places.filter_if_any
+        return -1 if socket is None else nft.generation(socket)
+
     def apply(self, steps: Sequence[Step], *, stop: bool) -> execute.Outcome:
         return execute.apply(self._places, steps, stop=stop)
 

@@ -2,16 +2,18 @@
 
 The same way as everything else: the state that ADD would want, compared with what is there, and the
 difference applied. The wanted state follows from what the attachment's record keeps. A pass looks
-at all attachments in a few dumps and takes up those that miss something, those that somebody
-named, and a few others in turn, because not everything is in the dumps.
+at all attachments in a few dumps; not everything is in those, so in turn a few are asked about one
+by one. Closely, with its lock held, only those are looked at that miss something or that an event
+named, and the one whose turn it is.
 
 The pod's own namespace is the pod's: it is touched only to make a pair again that is gone.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from cni_plugin.attach.wiring import DEFAULT_MTU, BridgeFacts, Facts
@@ -43,7 +45,8 @@ from cni_plugin.reconcile.turns import Turns
 from cni_plugin.record import DONE, Record, load
 from ipam.lean_typing import NamedTuple
 
-IN_DUMPS = (Bridge, Veth, Port, Up, Addr, Element, RuleChain, RouteTo)
+IN_DUMPS = (Bridge, Veth, Port, Up, Addr, RouteTo)
+IN_FILTER = (Element, RuleChain)  # read again only when somebody has changed nftables' rules
 ATTEMPTS = 3  # a parallel ADD may make the bridge between looking and acting
 
 Name = tuple[str, Attachment]  # network and attachment
@@ -59,7 +62,7 @@ class Mended(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A record as last read. wanted: as much of its state as dumps show."""
+    """A record as last read. wanted: its state on the host, where all is well with the node."""
 
     data: bytes
     name: Name
@@ -88,17 +91,25 @@ class Repairer:
         self._netns = netns
         self._clock_s = clock_s
         self._known: dict[tuple[str, str], _Known] = {}
+        self._in_dumps: tuple[Obj, ...] = ()  # of all that are known, each once
+        self._in_filter: tuple[Obj, ...] = ()
+        self._lost_in_filter: set[Obj] = set()
+        self._generation: int | None = None  # of the rule set in which those were lost
         self._turns: Turns[Name] = Turns()
 
     def run(self, suspects: Suspects) -> Mended:
         """One pass. Raises CNIError when the node cannot be looked at, OSError for records that
         cannot be listed; what fails with one attachment is told."""
         self._read()
-        known = list(self._known.values())
+        known = {one.name: one for one in self._known.values()}
+        sample = self._turns.sample(known, self._clock_s())
+        missing = self._missing([known[name] for name in sample])
         chosen = self._turns.choose(
-            [one.name for one in known], self._missing(known) | _named(known, suspects),
-            self._clock_s(), everything=suspects.everything,
-        )  # fmt: skip
+            known,
+            {*missing, *_named(known.values(), suspects), *sample[:1]},
+            self._clock_s(),
+            everything=suspects.everything,
+        )
         done: list[str] = []
         failures: dict[str, list[str]] = {}
         for name in chosen:
@@ -128,16 +139,34 @@ class Repairer:
             record = load(data)
             made = standing(record) if record and record.phase == DONE else None
             if record is not None and made is not None:
-                now[file] = _Known(data, (record.network, record.attachment), _in_dumps(made))
-        self._known = now
+                now[file] = _Known(data, (record.network, record.attachment), _usual(made))
+        if now != self._known:
+            self._known = now
+            everything = dict.fromkeys(obj for one in now.values() for obj in one.wanted)
+            self._in_dumps = tuple(obj for obj in everything if isinstance(obj, IN_DUMPS))
+            self._in_filter = tuple(obj for obj in everything if isinstance(obj, IN_FILTER))
+            self._generation = None
 
-    def _missing(self, known: Collection[_Known]) -> set[Name]:
-        wanted = dict.fromkeys(obj for one in known for obj in one.wanted)
-        if not wanted:
+    def _missing(self, sample: Iterable[_Known]) -> set[Name]:
+        """Who misses something that a look at all can see; of the sample, something that has to be
+        asked for one by one."""
+        wanted = [*self._in_dumps]
+        wanted += (obj for one in sample for obj in one.wanted if not _in_bulk(obj))
+        if not self._known:
             return set()
         with self._kernel(None) as kernel:
+            generation = kernel.filter_generation()  # first: a change meanwhile costs a reading
+            if generation != self._generation:
+                wanted += self._in_filter
             found = kernel.survey(wanted)
-        return {one.name for one in known if diff(one.wanted, found)}
+        lost = {step.subject for step in diff(wanted, found)}
+        if generation != self._generation:
+            self._lost_in_filter = {obj for obj in lost if isinstance(obj, IN_FILTER)}
+            self._generation = generation
+        lost |= self._lost_in_filter
+        if not lost:
+            return set()
+        return {one.name for one in self._known.values() if not lost.isdisjoint(one.wanted)}
 
     # one attachment
 
@@ -230,16 +259,23 @@ def _as_found(wanted: Iterable[Obj], found: Found, made: Standing) -> tuple[Obj,
     return tuple(tolerant(obj, made.conf) if key(obj) in found else obj for obj in wanted)
 
 
-def _in_dumps(made: Standing) -> tuple[Obj, ...]:
-    """What is seen in dumps of an attachment on a node where all is well."""
+def _usual(made: Standing) -> tuple[Obj, ...]:
+    """What is wanted on the host, as far as it does not depend on the node's present state."""
     bridge = BridgeFacts(DEFAULT_MTU, is_bridge=True, ours=False, addresses=(), idle=False, mac="")
-    facts = Facts(bridge=bridge if made.conf.mode == "bridge" else None)
+    facts = Facts(
+        bridge=bridge if made.conf.mode == "bridge" else None,
+        ipv6=os.path.exists("/proc/sys/net/ipv6"),
+    )
     try:
         objects = desired_state(made.wiring(made.as_made(facts))).objects
     except CNIError:
         return ()
     here = (on_host(tolerant(obj, made.conf)) for obj in objects)
-    return tuple(obj for obj in here if isinstance(obj, IN_DUMPS))
+    return tuple(obj for obj in here if obj is not None)
+
+
+def _in_bulk(obj: Obj) -> bool:
+    return isinstance(obj, (*IN_DUMPS, *IN_FILTER))
 
 
 def _is_pair(obj: Obj) -> bool:

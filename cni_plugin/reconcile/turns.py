@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 from typing import Generic, NamedTuple, TypeVar
 
-SAMPLE = 10  # looked at closely each period, those first that were not for the longest time
+SAMPLE = 10  # whose turn it is in each period: those that had none for the longest time
 PERIOD_S = 60.0
 BUSY_S = 0.5  # until somebody who works on it is asked for again
 BACKOFF_S, BACKOFF_MAX_S = 1.0, 60.0  # after a failure, doubled with each
@@ -26,17 +26,27 @@ class Turns(Generic[Name]):
         self._waiting: dict[Name, _Wait] = {}
         self._sampled_s = float("-inf")
 
+    def sample(self, present: Collection[Name], now_s: float) -> list[Name]:
+        """Whose turn it is; nobody's until a period has passed."""
+        if now_s < self._sampled_s + PERIOD_S:
+            return []
+        self._sampled_s = now_s
+        chosen = sorted(present, key=self._last_look)[:SAMPLE]
+        self._looked.update(dict.fromkeys(chosen, now_s))
+        return chosen
+
     def choose(
-        self, present: Collection[Name], suspects: Collection[Name], now_s: float, *,
+        self,
+        present: Collection[Name],
+        suspects: Collection[Name],
+        now_s: float,
+        *,
         everything: bool,
-    ) -> list[Name]:  # fmt: skip
-        """Who is to be looked at now, in the order of present: suspects, who has waited long
-        enough, and in their turn a few others."""
+    ) -> list[Name]:
+        """Who is to be looked at now, in the order of present: suspects, and who has waited long
+        enough."""
         self._forget_others(present)
         chosen = set(present) if everything else {*suspects, *self._waiting}
-        if now_s >= self._sampled_s + PERIOD_S:
-            self._sampled_s = now_s
-            chosen.update(sorted(present, key=self._last_look)[:SAMPLE])
         return [name for name in present if name in chosen and not self._must_wait(name, now_s)]
 
     def _last_look(self, name: Name) -> float:

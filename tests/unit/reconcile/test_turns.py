@@ -8,23 +8,32 @@ ALL = [f"pod{number:02}" for number in range(3 * SAMPLE)]
 
 
 def _choose(turns: Turns[str], now_s: float, *suspects: str, everything: bool = False) -> list[str]:
-    chosen = turns.choose(ALL, suspects, now_s, everything=everything)
-    for name in chosen:
-        turns.looked(name, now_s, failed=False)
-    return chosen
+    return turns.choose(ALL, suspects, now_s, everything=everything)
 
 
 def test_all_have_their_turn_before_one_has_it_again() -> None:
     turns: Turns[str] = Turns()
-    rounds = [_choose(turns, number * PERIOD_S) for number in range(4)]
+    rounds = [turns.sample(ALL, number * PERIOD_S) for number in range(4)]
     assert [len(chosen) for chosen in rounds] == [SAMPLE] * 4
     assert sorted(rounds[0] + rounds[1] + rounds[2]) == ALL
     assert rounds[3] == rounds[0]
 
 
-def test_between_two_samples_only_suspects_are_looked_at() -> None:
+def test_who_was_looked_at_meanwhile_has_its_turn_later() -> None:
     turns: Turns[str] = Turns()
-    _choose(turns, 0.0)
+    turns.looked(ALL[0], 1.0, failed=False)
+    assert turns.sample(ALL, 2.0) == ALL[1 : SAMPLE + 1]
+
+
+def test_nobody_has_a_turn_until_a_period_has_passed() -> None:
+    turns: Turns[str] = Turns()
+    assert turns.sample(ALL, 5.0)
+    assert turns.sample(ALL, 5.0 + PERIOD_S - 0.1) == []
+    assert turns.sample(ALL, 5.0 + PERIOD_S)
+
+
+def test_only_suspects_are_looked_at_or_all() -> None:
+    turns: Turns[str] = Turns()
     assert _choose(turns, 1.0) == []
     assert _choose(turns, 2.0, "pod20", "pod10", "stranger") == ["pod10", "pod20"]
     assert _choose(turns, 3.0, everything=True) == ALL
@@ -46,10 +55,10 @@ def test_a_failure_waits_twice_as_long_each_time_up_to_a_minute() -> None:
 
 def test_who_was_busy_is_asked_for_again_without_being_a_suspect() -> None:
     turns: Turns[str] = Turns()
-    _choose(turns, 0.0)
     turns.busy("pod29", 1.0)
     assert turns.again_s(1.0) == BUSY_S
     assert _choose(turns, 1.0 + BUSY_S) == ["pod29"]
+    turns.looked("pod29", 2.0, failed=False)
     assert turns.again_s(2.0) is None
 
 
