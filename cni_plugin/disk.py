@@ -103,6 +103,16 @@ class DiskRecords:
     def networks(self) -> tuple[str, ...]:
         return Folder(self._root).names()
 
+    def contents(self) -> Iterator[tuple[tuple[str, str], bytes]]:
+        """Every record's file as it is, by network and file name, for who has parsed most of them
+        before. Raises OSError."""
+        for network in self.networks():
+            folder = self._folder(network)
+            for name in folder.names():
+                data = folder.read(name)
+                if data is not None:
+                    yield (network, name), data
+
     def _folder(self, network: str) -> Folder:
         return Folder(f"{self._root}/{network}")
 

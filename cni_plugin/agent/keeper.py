@@ -13,12 +13,15 @@ from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.ports import Shared, Worker
 from cni_plugin.agent.recovery import recover
+from cni_plugin.agent.repairs import Repairs
 from cni_plugin.agent.report import Sink
 from cni_plugin.agent.stages import Stages
 from cni_plugin.disk import DiskRecords
 from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.monitor import Suspects
 from cni_plugin.reconcile.decide import Ruling
 from cni_plugin.reconcile.node import node_reconciler
+from cni_plugin.reconcile.repair import Mended, Repairer
 
 ROUND_S = 60.0  # two sightings of a dead attachment are at least this far apart
 
@@ -41,14 +44,32 @@ class Keeper:
         self._thread = ThreadPoolExecutor(1, "keeper")
         self._worker = Worker(Shared(), patient=False, together=False, host=Host())
         self._reconciler = node_reconciler(self._warn, config.data_dirs)
+        self._repairer = Repairer(self._worker.host)
 
     async def run(self) -> None:
         """Until it is cancelled."""
         await self._round("recovery", self._recover)
-        while True:
+        async with asyncio.TaskGroup() as rounds:
             if self._config.garbage:
-                await self._round("garbage", self._collect)
+                rounds.create_task(self._garbage())
+            if self._config.repair:
+                rounds.create_task(Repairs(self._repair, self._warn).run())
+
+    async def _garbage(self) -> None:
+        while True:
+            await self._round("garbage", self._collect)
             await asyncio.sleep(ROUND_S)
+
+    async def _repair(self, suspects: Suspects) -> Mended | None:
+        """None: the pass itself failed."""
+        ended: list[Mended] = []
+
+        def work() -> tuple[list[str], list[str]]:
+            ended.append(self._repairer.run(suspects))
+            return list(ended[0].done), list(ended[0].failures)
+
+        await self._round("repair", work)
+        return ended[0] if ended else None
 
     async def _round(self, what: str, work: Callable[[], tuple[list[str], list[str]]]) -> None:
         loop = asyncio.get_running_loop()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cni_plugin.attach.wiring import Wiring
 from cni_plugin.cni.errors import Damaged
-from cni_plugin.cni.values import Interface, IPConfig, NetConf, Request, Result
+from cni_plugin.cni.values import Request, Result
+from cni_plugin.commands.standing import Standing, tolerant
 from cni_plugin.commands.state import desired_state
-from cni_plugin.model.objects import POD, Bridge, Obj, Sysctl, Veth
+from cni_plugin.model.objects import POD, Obj, Sysctl
 from cni_plugin.model.plan import differences
 from cni_plugin.ports import Ports
 from ipam.values import Owner
@@ -18,21 +18,14 @@ GUARDED_SYSCTLS = ("accept_ra",)
 def check(request: Request, ports: Ports) -> None:
     """Raises Damaged with every difference, wanted and found. SPEC 1.1.0, CHECK: prevResult is the
     chain's final result; what later plugins changed is tolerated."""
-    previous = request.prev_result or Result()
     if request.conf.ipam and not request.conf.ipam.in_process:
         ports.delegate(request, request.conf.ipam.type, "CHECK")
-    addressing = _ours(request, previous)
-    faults = list(_lease_faults(request, addressing, ports))
+    conf, previous = request.conf, request.prev_result or Result()
+    made = Standing(conf, request.attachment, request.pod, request.netns, previous)
+    faults = list(_lease_faults(request, made.addressing, ports))
     with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
-        wiring = Wiring(
-            conf=_with_final_mac(request, previous),
-            attachment=request.attachment,
-            pod=request.pod,
-            netns=request.netns,
-            addressing=addressing,
-            facts=kernel.facts(request.conf),
-        )
-        wanted = tuple(_tolerant(obj, request) for obj in desired_state(wiring).objects)
+        objects = desired_state(made.wiring(kernel.facts(conf))).objects
+        wanted = tuple(tolerant(obj, conf) for obj in objects)
         wanted = tuple(obj for obj in wanted if _insisted(obj))
         faults += differences(wanted, kernel.observe(wanted))
     if faults:
@@ -41,31 +34,6 @@ def check(request: Request, ports: Ports) -> None:
             f" it: {faults[0]}",
             "; ".join(faults[1:]),
         )
-
-
-def _pod_interface(request: Request, previous: Result) -> tuple[int, Interface] | None:
-    for index, interface in enumerate(previous.interfaces):
-        if interface.name == request.attachment.ifname and interface.sandbox:
-            return index, interface
-    return None
-
-
-def _ours(request: Request, previous: Result) -> Result:
-    """The addresses on our interface, and the result's routes."""
-    found = _pod_interface(request, previous)
-    index = found[0] if found else None
-    ips: tuple[IPConfig, ...] = ()
-    if request.conf.ipam is not None:
-        ips = tuple(ip for ip in previous.ips if ip.interface in (index, None))
-    return Result(ips=ips, routes=previous.routes if ips else ())
-
-
-def _with_final_mac(request: Request, previous: Result) -> NetConf:
-    """A later plugin (tuning) may have given the pod another MAC: the result says which."""
-    found = _pod_interface(request, previous)
-    mac = found[1].mac.lower() if found else ""
-    runtime = request.conf.runtime._replace(mac=mac or request.conf.runtime.mac)
-    return request.conf._replace(runtime=runtime)
 
 
 def _lease_faults(request: Request, addressing: Result, ports: Ports) -> tuple[str, ...]:
@@ -79,13 +47,6 @@ def _lease_faults(request: Request, addressing: Result, ports: Ports) -> tuple[s
         for address in hint
         if address not in held
     )
-
-
-def _tolerant(obj: Obj, request: Request) -> Obj:
-    """The MTU is insisted on only when the config names it: a bridge's may change later."""
-    if isinstance(obj, (Veth, Bridge)) and not request.conf.mtu:
-        return obj._replace(mtu=None)
-    return obj
 
 
 def _insisted(obj: Obj) -> bool:

@@ -171,8 +171,7 @@ def _routes(places: Places, wanted: list[RouteTo]) -> list[RouteTo]:
         link = places.link(place, name)
         if link is None:
             continue
-        dump = rtnl.dump_routes(version, 0 if place == POD else link.ifindex)
-        routes = filter(None, map(rtnl.parse_route, places.socket(place).dump(dump)))
+        routes = places.routes(place, version, 0 if place == POD else link.ifindex)
         # Own routes last: of two with one identity the own one counts.
         for route in sorted(routes, key=lambda route: route.ifindex == link.ifindex):
             seen = _route_to(place, name, route)

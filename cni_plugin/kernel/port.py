@@ -90,6 +90,19 @@ class NodeKernel:
     def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
         return observe(self._places, objects)
 
+    def survey(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
+        """`observe` for objects of very many attachments at once, on the host only."""
+        self._places.look_at_all()
+        try:
+            return observe(self._places, objects)
+        finally:
+            self._places.forget()
+
+    def filter_generation(self) -> int:
+        """A number that every change of nftables' rules raises; -1 in a kernel without them."""
+        socket = self._places.filter_if_any
+        return -1 if socket is None else nft.generation(socket)
+
     def apply(self, steps: Sequence[Step], *, stop: bool) -> execute.Outcome:
         return execute.apply(self._places, steps, stop=stop)
 

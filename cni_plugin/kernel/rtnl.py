@@ -340,6 +340,13 @@ def dump_routes(version: int, index: int) -> Message:
     return Message(RTM_GETROUTE, 0, body, f"ip -{version} route show index {index}")
 
 
+def dump_own_routes(version: int) -> Message:
+    """The routes of podwire's protocol in every table: the others of a router may be a million."""
+    body = RTMSG.pack(FAMILY[version], 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+    line = f"ip -{version} route show table all proto {ROUTE_PROTOCOL}"
+    return Message(RTM_GETROUTE, 0, body, line)
+
+
 def lookup_route(destination: IPAddress) -> Message:
     """Which route the kernel would take; nothing is sent."""
     size = 32 if destination.version == 4 else 128

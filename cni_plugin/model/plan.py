@@ -170,7 +170,7 @@ def _veth(obj: Veth, verb: str) -> str:
     words += [f"mtu {obj.mtu}"] if obj.mtu else []
     words += [f"master {obj.master}"] if obj.master else []
     netns = " netns POD" if obj.peer_place == "pod" else ""
-    words += [f"type veth peer name {obj.peer}{netns}"]
+    words += [f"type veth peer name {obj.peer}{netns}"] if obj.peer else []
     words += [f"address {obj.peer_mac}"] if obj.peer_mac else []
     return " ".join(words)
 
