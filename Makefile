@@ -1,9 +1,9 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-faults demo bench launcher clean
+.PHONY: help fmt lint test test-faults demo bench bench-profile launcher clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## pods on a node made of a network namespace: ADD, ping, CHECK, DEL, nothing left
 	@hack/setup.sh demo hack/demo.sh
@@ -25,6 +25,9 @@ bench: ## ADD and DEL beside the reference plugins; BENCH_CASES='bridge ptp' SAM
 
 launcher: ## build/launcher/podwire, static; CC=aarch64-linux-gnu-gcc PYTHON_TREE=/opt/podwire
 	@hack/setup.sh launcher hack/launcher.sh build/launcher/podwire
+
+bench-profile: ## where an ADD's and a DEL's time goes, stage by stage, beside the kernel's floor
+	@hack/setup.sh bench hack/sandbox.sh .venv/bin/python hack/bench/profile.py
 
 clean: ## remove what the targets made: .venv, build and the tools' caches
 	@rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -29,6 +29,8 @@ from cni_plugin.model.objects import HOST
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns, Ports
 from cni_plugin.wiring import node_ports
+from ipam.disk import DiskLeases
+from ipam.values import IPAddress
 
 Warn = Callable[[str], None]
 
@@ -65,7 +67,8 @@ class Worker:
     def ports(self, netns_fd: int | None, netns_errno: int, stages: Stages, warn: Warn) -> Ports:
         """The ports of one call. netns_fd stays the caller's to close."""
         plain = node_ports(warn)
-        timed: Any = Timed(_OneAtATime(plain.leases, self._shared.store), stages)
+        leases = DiskLeases(self._address_in_use, warn=warn)
+        timed: Any = Timed(_OneAtATime(leases, self._shared.store), stages)
         records: Any = Timed(_Records(patient=self._patient), stages)
         return plain._replace(
             leases=timed,
@@ -74,6 +77,10 @@ class Worker:
             netns=lambda path: _given_netns(path, netns_fd, netns_errno),
             kernel=lambda netns: self._kernel(netns, stages),
         )
+
+    def _address_in_use(self, network: str, address: IPAddress) -> bool:
+        """As wiring's, with the worker's own sockets."""
+        return NodeKernel(Places(host=self.host)).holds(network, address)
 
     @contextmanager
     def _kernel(self, netns: Netns | None, stages: Stages) -> Iterator[Any]:

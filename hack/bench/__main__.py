@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from agent import Agent, Cost  # noqa: E402
 from cases import CASES, DEFAULT_CASES, Case  # noqa: E402
+from driver import build_driver  # noqa: E402
 from sides import Batch, Side, WrongAnswer  # noqa: E402
 
 from tests.support.node import Node, Pod, open_node  # noqa: E402
@@ -181,16 +182,6 @@ def progress(text: str) -> None:
         sys.stderr.flush()
 
 
-def build_driver() -> Path:
-    """burst.c, compiled into build/."""
-    program = ROOT / "build" / "burst"
-    program.parent.mkdir(exist_ok=True)
-    source = Path(__file__).with_name("burst.c")
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["gcc", *flags, "-o", program, source], check=True)
-    return program
-
-
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """The figures for people."""
     yield (
@@ -215,7 +206,7 @@ def main() -> int:
         sys.exit(f"podwire: no such case: {' '.join(unknown)}; there are: {' '.join(CASES)}")
     started = time.monotonic()
     load = os.getloadavg()[0]
-    driver = build_driver()
+    driver = build_driver(ROOT)
     subprocess.run([ROOT / "hack" / "launcher.sh", LAUNCHER], check=True)
     rows: list[Row] = []
     cost: Cost | None = None

@@ -27,11 +27,20 @@ class Cost(NamedTuple):
 class Agent:
     """Runs on a node until it is closed."""
 
-    def __init__(self, node: Node, log: Path) -> None:
+    def __init__(self, node: Node, log: Path, config: str = "{}\n") -> None:
         self._log = log
+        path = node.path("/run/agent.yaml")
+        path.write_text(config)
         executable = Path(sys.executable).with_name("podwire")
         with log.open("w") as stderr:
-            self._process = node.spawn(executable, "agent", stderr=stderr, stdin=subprocess.DEVNULL)
+            self._process = node.spawn(
+                executable,
+                "agent",
+                "--config",
+                "/run/agent.yaml",
+                stderr=stderr,
+                stdin=subprocess.DEVNULL,
+            )
         wait_until(node.path(SOCKET).exists, "the agent's socket")
 
     def cost(self) -> Cost:

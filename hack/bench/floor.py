@@ -6,6 +6,7 @@ in this process while every message that changes the kernel, and every value wri
 "DEL": [ms, ...]} as JSON.
 """
 
+# ruff: noqa: SLF001  what is measured is below the socket's own methods
 from __future__ import annotations
 
 import json
