@@ -65,6 +65,14 @@ class DiskRecords:
                 os.unlink(path)  # while it is held: who waits sees that it is gone and asks anew
             os.close(descriptor)
 
+    def drop_stale_locks(self) -> None:
+        """Lock files of calls that were killed: nobody may ever ask for them again."""
+        for name in Folder(self._locks).names():
+            with suppress(OSError, LockTimeout):
+                descriptor = acquire(f"{self._locks}/{name}", 0.0)
+                os.unlink(f"{self._locks}/{name}")
+                os.close(descriptor)
+
     def load(self, network: str, attachment: Attachment) -> Record | None:
         folder = self._folder(network)
         try:

@@ -110,6 +110,9 @@ class Records(Protocol):
     def try_lock(self, network: str, attachment: Attachment) -> AbstractContextManager[bool]:
         """The same without waiting; False: a call for the attachment is under way."""
 
+    def drop_stale_locks(self) -> None:
+        """Takes away what killed calls have left of their locks."""
+
     def load(self, network: str, attachment: Attachment) -> Record | None: ...
 
     def save(self, record: Record) -> None: ...

@@ -21,8 +21,8 @@ class Record(NamedTuple):
     lives. addresses: texts, as given by IPAM.
 
     request: which call made it ("" unknown), so that the call is never run twice. conf and result
-    (packed, see cni.packing): what it was made of and what was answered, so that it can be made
-    whole again; None in a record of an older podwire."""
+    (texts, see cni.packing): what it was made of and what was answered, so that it can be made
+    whole again; "" in a record of an older podwire and before ADD has ended."""
 
     network: str
     attachment: Attachment
@@ -36,12 +36,12 @@ class Record(NamedTuple):
     addresses: tuple[str, ...]
     owned: tuple[Obj, ...]
     request: str = ""
-    conf: Any = None
-    result: Any = None
+    conf: str = ""
+    result: str = ""
 
 
 _FIELDS = frozenset(Record._fields)
-_ADDED = {"request": "", "conf": None, "result": None}  # older records are without
+_ADDED = {"request": "", "conf": "", "result": ""}  # older records are without
 
 
 def dump(record: Record) -> bytes:
@@ -61,7 +61,7 @@ def load(data: bytes, *, whole: bool = True) -> Record | None:
     try:
         # Of bytes json would guess the encoding first.
         fields = {**_ADDED, **json.loads(data.decode())}
-        if fields.keys() != _FIELDS:
+        if fields.keys() != _FIELDS or not all(isinstance(fields[name], str) for name in _ADDED):
             return None
         fields["attachment"] = Attachment(*fields["attachment"])
         fields["addresses"] = tuple(fields["addresses"])

@@ -60,6 +60,7 @@ def recover(records: DiskRecords, ports: Ports) -> tuple[list[str], list[str]]:
     """Rolls back what was cut off: what was done, and what failed, a sentence each."""
     done: list[str] = []
     failed: list[str] = []
+    records.drop_stale_locks()
     for record in list(cut_off(records)):
         try:
             line = roll_back(record, ports)

@@ -6,6 +6,7 @@ array; so nothing is parsed or judged again when it is read.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from ipaddress import (
     IPv4Address,
@@ -24,6 +25,16 @@ CONF_TUPLES = (NetConf, IpamConf, Range, Route, Dns, RuntimeConf)
 _TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 _TUPLES = (*CONF_TUPLES, Result, Interface, IPConfig)
 _CLASSES: Mapping[str, Any] = {cls.__name__: cls for cls in (*_TEXTS, *_TUPLES)}
+
+
+def to_text(value: Any) -> str:
+    """A value as one line."""
+    return json.dumps(pack(value), separators=(",", ":"))
+
+
+def from_text(text: str) -> Any:
+    """What `to_text` made. Raises ValueError, KeyError or TypeError for anything else."""
+    return unpack(json.loads(text))
 
 
 def pack(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.cni.errors import CNIError, Conflict, Interrupted
-from cni_plugin.cni.packing import pack, unpack
+from cni_plugin.cni.packing import from_text, to_text
 from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
 from cni_plugin.commands.state import desired_state, owned
@@ -66,9 +66,9 @@ def _answered(request: Request, record: Record | None) -> Result | None:
     tell. One that was cut off before is begun anew, like any other."""
     if record is None or record.request != request.id or record.phase != DONE:
         return None
-    if not request.id or record.result is None:
+    if not request.id or not record.result:
         return None
-    result: Result = unpack(record.result)
+    result: Result = from_text(record.result)
     return result
 
 
@@ -238,8 +238,8 @@ class _Call:
                 addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
                 owned=owned(wanted.objects),
                 request=request.id,
-                conf=pack(request.conf) if phase == DONE else None,
-                result=pack(wanted.result) if phase == DONE else None,
+                conf=to_text(request.conf) if phase == DONE else "",
+                result=to_text(wanted.result) if phase == DONE else "",
             )
         )
 

@@ -33,6 +33,7 @@ def collect(request: Request, ports: Ports) -> None:
             failures += removed.failures
             left.difference_update(removed.done)
     failures += _release_rest(request, ports, left)
+    ports.records.drop_stale_locks()
     failures += _delegate_gc(request, ports)
     raise_all(failures)
 

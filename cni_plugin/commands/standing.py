@@ -6,7 +6,7 @@ CHECK compares with it, and repair puts back what of it is missing.
 from __future__ import annotations
 
 from cni_plugin.attach.wiring import Facts, Wiring
-from cni_plugin.cni.packing import unpack
+from cni_plugin.cni.packing import from_text
 from cni_plugin.cni.values import Attachment, Interface, IPConfig, NetConf, Pod, Result
 from cni_plugin.model.objects import HOST, POD, Addr, Bridge, Obj, Veth
 from cni_plugin.record import Record
@@ -68,7 +68,7 @@ class Standing(NamedTuple):
 def standing(record: Record) -> Standing | None:
     """None for a record of an older podwire, which does not say what the attachment is made of."""
     try:
-        conf, result = unpack(record.conf), unpack(record.result)
+        conf, result = from_text(record.conf), from_text(record.result)
     except (ValueError, KeyError, TypeError):
         return None
     if not isinstance(conf, NetConf) or not isinstance(result, Result):

@@ -86,9 +86,11 @@ WIPED: dict[str, Callable[[Path, str], None]] = {
     "reservations wiped": _only_reservations_gone,
 }
 # What `podwire ipam check` has to find in the end. podwire never touches files that are not its
-# own; and the reservation of the bystander, who lives, comes back only by a repair.
+# own; and what the bystander, who lives, has lost comes back only by a repair (its reservation) or
+# when it is added anew (its record).
 FINDINGS: dict[str, tuple[str, ...]] = {
     "foreign files": ("unknown-file",),
+    "attachment records removed": ("link-without-record",),
     "store wiped": ("unreserved-interface",),
     "reservations wiped": ("unreserved-interface", "leftover"),
 }

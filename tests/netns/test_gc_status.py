@@ -70,6 +70,18 @@ def test_gc_leaves_an_attachment_that_a_call_works_on(node: Node) -> None:
     assert _leases(node) == set()
 
 
+def test_gc_takes_the_locks_of_killed_calls_away(node: Node) -> None:
+    network, pod = Runtime(node, conf()), node.pod()
+    network.add(pod)
+    locks = node.path("/run/podwire/locks")
+    (locks / "of-a-killed-call").touch(mode=0o600)
+    with (locks / "of-a-call-under-way").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        network.gc([(pod.container_id, "eth0")])
+        assert [path.name for path in locks.iterdir()] == ["of-a-call-under-way"]
+    network.check(pod)
+
+
 def test_gc_finds_attachments_whose_record_is_lost(node: Node, snapshot: Snap) -> None:
     before = snapshot()
     network = Runtime(node, conf(ipMasq=True))

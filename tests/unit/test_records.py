@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from cni_plugin import disk
 from cni_plugin.cni.errors import Interrupted
-from cni_plugin.cni.values import Attachment
+from cni_plugin.cni.packing import to_text
+from cni_plugin.cni.values import Attachment, NetConf, Result
 from cni_plugin.disk import DiskRecords
+from cni_plugin.record import DONE, Record, dump, load
 from ipam.lock import acquire
 
 ATTACHMENT = Attachment("id", "eth0")
@@ -47,3 +50,26 @@ def test_the_file_that_another_call_holds_stays(
         with pytest.raises(Interrupted), records.lock("net", ATTACHMENT):
             pytest.fail("another call holds the lock")
         assert list((tmp_path / "locks").iterdir()) == held
+
+
+def test_a_record_that_says_what_it_was_made_of_can_be_told_by_its_value() -> None:
+    """`podwire ipam repair` keeps them in a dict."""
+    made = Record(
+        "net", Attachment("a", "eth0"), DONE, "ptp", "/run/netns/a", 1, "", "podwire-ipam",
+        "/var/lib/cni/networks", ("10.0.0.2",), (), "1" * 32,
+        to_text(NetConf("1.1.0", "net", "podwire")), to_text(Result()),
+    )  # fmt: skip
+    assert load(dump(made)) == made
+    assert {load(dump(made)): 1}[made] == 1
+
+
+@pytest.mark.parametrize("name", ["request", "conf", "result"])
+def test_a_record_of_an_older_podwire_is_read(name: str) -> None:
+    made = Record(
+        "net", Attachment("a", "eth0"), DONE, "ptp", "/run/netns/a", 1, "", "", "", (), ()
+    )
+    document = json.loads(dump(made))
+    del document[name]
+    assert load(json.dumps(document).encode()) == made
+    document[name] = {"not": "a text"}
+    assert load(json.dumps(document).encode()) is None
