@@ -19,6 +19,7 @@ from cni_plugin.cni.conf_load import read_conf
 from cni_plugin.cni.values import Attachment, NetConf, Request, Result
 from cni_plugin.config_cache import ConfigCache
 from cni_plugin.disk import DiskRecords
+from cni_plugin.kernel.background import Background
 from cni_plugin.kernel.execute import Outcome
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.joint import JointRemoval
@@ -49,7 +50,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.confs: dict[bytes, Cached] = {}
-        self.joint = JointRemoval(Host())
+        self.joint = JointRemoval(Host(background=Background()))
         # flock(2) between threads means polling; among ourselves we queue.
         self.store = Lock()
 

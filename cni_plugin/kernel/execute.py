@@ -95,7 +95,7 @@ def _channel(step: Step) -> Channel:
 
 def _host_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
     pairs = tuple(takewhile(_is_pair_removal, steps))
-    if stop or len(pairs) < 2:
+    if stop or len(pairs) < (1 if places.on_host.background else 2):
         return _links(places, HOST, steps, stop)
     together = _remove_together(places, pairs)
     return _joined((together, _links(places, HOST, steps[len(pairs) :], stop)))
@@ -113,7 +113,11 @@ def _remove_together(places: Places, steps: tuple[Step, ...]) -> Outcome:
     try:
         for start in range(0, len(marks), BATCH_MAX):
             places.host.batch(marks[start : start + BATCH_MAX])
-        places.host.batch([rtnl.delete_group(group, f"ip link delete group {group}")])
+        deletion = rtnl.delete_group(group, f"ip link delete group {group}")
+        if places.on_host.background:
+            places.on_host.background.delete(deletion, [*map(_name, steps)], places.host)
+        else:
+            places.host.batch([deletion])
     except KernelError:
         return _links(places, HOST, steps, False)
     places.forget()

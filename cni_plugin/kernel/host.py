@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from cni_plugin.kernel import nft
 from cni_plugin.kernel.netlink import NETLINK_NETFILTER, KernelError, Message, Socket
 from cni_plugin.model.objects import Key, RuleChain, key
-from ipam.lean_typing import NamedTuple
+from ipam.lean_typing import NamedTuple, Protocol
 
 
 class Commits:
@@ -30,13 +30,24 @@ class _Seen(NamedTuple):
     found: RuleChain | None
 
 
-class Host:
-    """Sockets, opened on first use. For one thread at a time; its workers share `commits`."""
+class Deletes(Protocol):
+    """See background.Background, which a direct run does not load."""
 
-    def __init__(self, commits: Commits | None = None) -> None:
+    def delete(
+        self, message: Message, names: Sequence[str], looking: Socket
+    ) -> list[KernelError | None]: ...
+
+
+class Host:
+    """Sockets, opened on first use. For one thread at a time; its workers share `commits`.
+
+    background: deletes links without waiting for more than that they are gone."""
+
+    def __init__(self, commits: Commits | None = None, background: Deletes | None = None) -> None:
         self._route: Socket | None = None
         self._filter: Socket | None = None
         self._commits = commits or Commits()
+        self.background = background
         self._chains: dict[Key, _Seen] = {}
         self._policies: dict[str, str | None] = {}
         # The rule set's generation less our commits: the same as long as nobody else commits.
