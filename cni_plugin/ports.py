@@ -5,7 +5,7 @@ Protocols rather than classes, so that `commands` can be read without knowing ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from cni_plugin.attach.wiring import Facts
@@ -44,10 +44,18 @@ class Leases(Protocol):
     def usage(self, conf: IpamConf, network: str) -> tuple[SetUsage, ...]:
         """How full each range set is, in order."""
 
+    def owners(self, conf: IpamConf, network: str) -> dict[IPAddress, Owner]:
+        """Who holds which address."""
+
     def retain(
-        self, conf: IpamConf, network: str, valid_keys: Collection[tuple[str, str]]
+        self,
+        conf: IpamConf,
+        network: str,
+        valid: Collection[tuple[str, str]],
+        snapshot: Mapping[IPAddress, Owner] | None = None,
     ) -> Iterable[object]:
-        """Free what none of the (container id, ifname) holds."""
+        """Free what none of the (container id, ifname) holds; with a snapshot only what was held
+        then."""
 
 
 class Delegate(Protocol):

@@ -13,7 +13,8 @@ from cni_plugin.cni.values import Attachment
 from cni_plugin.model.objects import Element, Obj, RuleChain, Veth
 from ipam.lean_typing import Any, NamedTuple
 
-PENDING, DONE = "pending", "done"  # ADD is under way, or was cut off; ADD ended well
+# ADD is under way, or was cut off; ADD ended well; DEL, GC or undoing has begun.
+PENDING, DONE, REMOVING = "pending", "done", "removing"
 
 
 class Record(NamedTuple):

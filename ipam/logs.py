@@ -66,6 +66,6 @@ def parse_sticky(log: bytes) -> dict[str, str]:
 
 def sticky_addresses(log: bytes, pod: str) -> tuple[str, ...]:
     """What the pod had last, latest first, without those that another pod had since."""
-    if not pod or pod.encode() not in log:
+    if not is_loggable(pod) or pod.encode() not in log:
         return ()
     return tuple(a for a, who in reversed(parse_sticky(log).items()) if who == pod)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cni_plugin.agent.ports import Busy, Declined, Worker
-from cni_plugin.agent.report import CallReport
+from cni_plugin.agent.report import CallReport, Sink
 from cni_plugin.agent.stages import Stages
 from cni_plugin.agent.wire import NETNS_ERRNO
 from cni_plugin.cni.env import REQUEST_ID, UNDOES, parse_args
@@ -54,11 +54,19 @@ class Call:
             return None
         return self.environ.get("CNI_CONTAINERID", ""), self.environ.get("CNI_IFNAME", "")
 
-    def undoing(self) -> Call:
-        """The call that takes away what this one has made."""
+    def undoing(self, sink: Sink) -> Call:
+        """The call that takes away what this one has made; sink hears when it cannot."""
         name = self.environ.get(REQUEST_ID, "")
         changes = {"CNI_COMMAND": "DEL", "CNI_NETNS": "", UNDOES: name}
-        return Call({**self.environ, **changes}, self.stdin, None, lambda _reply: None)
+        environ = {**self.environ, **changes}
+
+        def ended(reply: Reply | None) -> None:
+            if reply is None or reply.status:
+                said = _failure(reply)[1] or "it was declined"
+                fields = {key: environ.get(key, "") for key in ("CNI_CONTAINERID", "CNI_IFNAME")}
+                sink.event("error", f"an ADD could not be undone: {said}", fields)
+
+        return Call(environ, self.stdin, None, ended)
 
     def close(self) -> None:
         """Gives the descriptor back."""

@@ -92,24 +92,32 @@ def _absolute(path: str) -> str:
     return path
 
 
-def read_config(path: str | None) -> AgentConfig:
-    """The config in the file; the defaults without one. Raises InvalidNetworkConfig with every
-    fault, and OSError."""
-    if path is None:
-        return AgentConfig()
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidNetworkConfig(f"{path} is no YAML", str(error).replace("\n", " ")) from error
-    if document is None:
-        return AgentConfig()
-    if not isinstance(document, dict):
-        raise InvalidNetworkConfig(f"{path} holds {shown(document)}, accepted: a mapping")
+def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
+    """The config in the file; the defaults without one. socket: in place of the file's. Raises
+    InvalidNetworkConfig with every fault, and OSError."""
+    document = {} if path is None else _document(path)
+    if socket is not None:
+        document = {**document, "socket": socket}
+    where = path or "the command line"
     try:
         return AgentConfig.model_validate(document)
+    except RecursionError as error:
+        raise InvalidNetworkConfig(f"{where} refers to itself") from error
     except ValidationError as error:
         faults = [_fault(one["loc"], one["input"], one["msg"]) for one in error.errors()]
-        raise InvalidNetworkConfig(f"{path}: {faults[0]}", "; ".join(faults[1:])) from error
+        raise InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join(faults[1:])) from error
+
+
+def _document(path: str) -> dict[str, object]:
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidNetworkConfig(f"{path} is no YAML", str(error).replace("\n", " ")) from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InvalidNetworkConfig(f"{path} holds {shown(document)}, accepted: a mapping")
+    return document
 
 
 def _fault(place: tuple[int | str, ...], value: object, why: str) -> str:

@@ -26,7 +26,7 @@ from cni_plugin.kernel.host import Commits, Host
 
 CALLS_MAX = 1024  # that wait or run; kubelet starts some 20 pods at a time
 REMOVING_THREADS, PATIENT_THREADS = 64, 4
-WAITS_LONG = (b'"enableDad"',)  # a config with this may wait for seconds
+WAITS_LONG = b'"enabledad"'  # a config with this key, in any case, may wait for seconds
 
 Ended = Callable[[Call, "Reply | None", "CallReport | None"], None]
 
@@ -130,9 +130,14 @@ class Desk:
             "patient", workers(PATIENT_THREADS, patient=True, together=True), self._from_thread
         )
 
-    def submit(self, call: Call) -> None:
+    def undo(self, call: Call, sink: Sink) -> None:
+        """Takes away what a call has made whose answer nobody took. However many wait: it is not
+        to be lost."""
+        self.submit(call.undoing(sink), bounded=False)
+
+    def submit(self, call: Call, *, bounded: bool = True) -> None:
         """Takes a call; its `ended` is called when there is an answer."""
-        if self.open >= CALLS_MAX:
+        if bounded and self.open >= CALLS_MAX:
             busy = TryAgainLater(f"{self.open} calls are waiting for podwire's agent already")
             self._answer_at_once(call, error_reply(busy))
             return
@@ -152,7 +157,7 @@ class Desk:
         self._lane(call).put(call)
 
     def _lane(self, call: Call) -> Lane:
-        if call.verb == "GC" or any(word in call.stdin for word in WAITS_LONG):
+        if call.verb == "GC" or WAITS_LONG in call.stdin.lower():
             return self._patient
         return self._removals if call.verb == "DEL" else self._quick
 

@@ -30,10 +30,14 @@ from cni_plugin.model.objects import HOST
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns, Ports
 from cni_plugin.wiring import node_ports
-from ipam.disk import DiskLeases
-from ipam.values import IPAddress
+from ipam.disk import LOCK_TIMEOUT_S, DiskLeases
+from ipam.errors import LockTimeout
+from ipam.values import IPAddress, IpamConf
 
 Warn = Callable[[str], None]
+
+
+AT_ONCE_S = 0.1  # a store's lock is held for a millisecond; longer means that somebody keeps it
 
 
 class Declined(BaseException):
@@ -51,8 +55,8 @@ class Shared:
     def __init__(self) -> None:
         self.confs: dict[bytes, Cached] = {}
         self.joint = JointRemoval(Host(background=Background()))
-        # flock(2) between threads means polling; among ourselves we queue.
-        self.store = Lock()
+        # By folder. flock(2) between threads means polling; among ourselves we queue.
+        self.stores: dict[tuple[str, str], Lock] = {}
 
 
 class Worker:
@@ -68,8 +72,11 @@ class Worker:
     def ports(self, netns_fd: int | None, netns_errno: int, stages: Stages, warn: Warn) -> Ports:
         """The ports of one call. netns_fd stays the caller's to close."""
         plain = node_ports(warn)
-        leases = DiskLeases(self._address_in_use, warn=warn)
-        timed: Any = Timed(_OneAtATime(leases, self._shared.store), stages)
+        limit_s = LOCK_TIMEOUT_S if self._patient else AT_ONCE_S
+        leases: Any = DiskLeases(self._address_in_use, warn=warn, lock_timeout_s=limit_s)
+        if not self._patient:
+            leases = _OneAtATime(leases, self._shared.stores)
+        timed: Any = Timed(leases, stages)
         records: Any = Timed(_Records(patient=self._patient), stages)
         return plain._replace(
             leases=timed,
@@ -112,18 +119,26 @@ class Worker:
 
 
 class _OneAtATime:
-    """The store's port, for one thread of this process at a time."""
+    """The store's port, for one thread of this process at a time. Raises Busy where another one,
+    or another process, keeps it: whoever may wait takes the call then."""
 
-    def __init__(self, leases: Any, lock: Lock) -> None:
+    def __init__(self, leases: DiskLeases, locks: dict[tuple[str, str], Lock]) -> None:
         self._leases = leases
-        self._lock = lock
+        self._locks = locks
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._leases, name)
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            with self._lock:
-                return method(*arguments, **named)
+        def call(conf: IpamConf, network: str, *arguments: Any, **named: Any) -> Any:
+            lock = self._locks.setdefault((conf.data_dir, network), Lock())
+            if not lock.acquire(timeout=AT_ONCE_S):
+                raise Busy
+            try:
+                return method(conf, network, *arguments, **named)
+            except LockTimeout as error:
+                raise Busy from error
+            finally:
+                lock.release()
 
         return call
 

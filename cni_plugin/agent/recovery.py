@@ -1,7 +1,8 @@
-"""After a start: attachments whose ADD was cut off, by the last agent's end or a direct run's.
+"""After a start: attachments whose ADD or removal was cut off, by the last agent's end or a direct
+run's.
 
-Nobody was told of them, so they are rolled back. Whoever still works on one holds its lock, and a
-launcher that lost its agent begins anew under it.
+Nobody was told of such an ADD, so it is rolled back; a removal is finished. Whoever still works on
+one holds its lock, and a launcher that lost its agent begins anew under it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from cni_plugin.cni.values import NetConf
 from cni_plugin.commands.delete import raise_all, remove_attachment
 from cni_plugin.disk import DiskRecords
 from cni_plugin.ports import Ports
-from cni_plugin.record import PENDING, Record
+from cni_plugin.record import DONE, PENDING, REMOVING, Record
 from ipam.errors import IpamError
 from ipam.values import IpamConf
 
+_WHAT = {
+    PENDING: "an ADD that was cut off is rolled back",
+    REMOVING: "a removal that was cut off is finished",
+}
+
 
 def cut_off(records: DiskRecords) -> Iterator[Record]:
-    """Every attachment whose ADD has not ended."""
+    """Every attachment whose ADD or removal has not ended."""
     for network in records.networks():
         for record in records.of_network(network):
-            if record.phase == PENDING:
+            if record.phase != DONE:
                 yield record
 
 
@@ -36,13 +42,13 @@ def roll_back(record: Record, ports: Ports) -> str:
             ports.records.lock(record.network, record.attachment),
         ):
             now = ports.records.load(record.network, record.attachment)
-            if now is None or now.phase != PENDING or not _ours(now):
+            if now is None or now.phase == DONE or not _ours(now):
                 return ""
             raise_all(remove_attachment(_conf(now), now.attachment, now, ports, kernel))
     except Busy:
         return ""
     container_id, ifname = record.attachment
-    return f"{ifname} of {container_id}: an ADD that was cut off is rolled back"
+    return f"{ifname} of {container_id}: {_WHAT.get(now.phase, now.phase)}"
 
 
 def _ours(record: Record) -> bool:

@@ -22,6 +22,7 @@ from cni_plugin.agent.notify import notify
 from cni_plugin.agent.place import listen, lock, unlock, verify_folder
 from cni_plugin.agent.server import Server
 from cni_plugin.agent.telemetry import Telemetry
+from cni_plugin.folder import STATE_DIR
 from ipam.lean_typing import quicken
 
 # Loaded before the first call, not during it.
@@ -37,13 +38,15 @@ NEEDED = (
     "cni_plugin.kernel.iptables",
     "ipam.plugin",
 )
+UNDO_LIMIT_S = 5.0  # at a stop, for what is undone because nobody took its answer
 GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
 
 def run(config: AgentConfig) -> int:
     """Serves until SIGTERM or SIGINT; the exit status. Raises CNIError when it cannot start."""
     verify_folder(os.path.dirname(config.socket))
-    held = lock(config.socket)
+    verify_folder(STATE_DIR)
+    held = lock(f"{STATE_DIR}/agent")  # wherever the socket is: one agent looks after the node
     telemetry = Telemetry(config)
     try:
         for name in NEEDED:
@@ -56,7 +59,7 @@ def run(config: AgentConfig) -> int:
         return asyncio.run(_serve(config, telemetry))
     finally:
         telemetry.close()
-        unlock(config.socket, held)
+        unlock(f"{STATE_DIR}/agent", held)
 
 
 def _allow_descriptors() -> None:
@@ -87,13 +90,25 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
         os.unlink(config.socket)
     server.stop_listening()
     rounds.cancel()
-    finished = await desk.drain(config.stop_limit_s) and await server.drain(config.stop_limit_s)
+    finished = await _drained(desk, server, config.stop_limit_s)
     await asyncio.gather(rounds, return_exceptions=True)
     desk.stop()
     keeper.close()
     if not finished:
         sink.event("error", "stopped with calls under way", {"calls": desk.open})
     return 0 if finished else 1
+
+
+async def _drained(desk: Desk, server: Server, limit_s: float) -> bool:
+    """Whether calls and connections have ended. In turn: a connection that ends without its answer
+    being taken makes a call that undoes it."""
+    deadline_s = asyncio.get_running_loop().time() + limit_s
+    while desk.open or server.connections:
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        if left_s <= 0 or not (await desk.drain(left_s) and await server.drain(left_s)):
+            server.hang_up()
+            return await desk.drain(UNDO_LIMIT_S) and False
+    return True
 
 
 def _failure(context: dict[str, Any]) -> str:

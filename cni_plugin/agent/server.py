@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import resource
 import socket
 import struct
 from contextlib import suppress
@@ -32,8 +33,12 @@ from cni_plugin.cni.skel import error_reply
 from cni_plugin.cni.values import Reply
 
 CONNECTIONS_MAX = 2048
+OWN_DESCRIPTORS = 128  # of the limit of open files: what is open without any call
+DESCRIPTORS_A_CALL = 4  # its connection and namespace; a socket and a file while it runs
 REQUEST_LIMIT_S = 5.0  # from the first byte's connection to the request's last
-DELIVERY_LIMIT_S = 5.0  # for the launcher to take and print an answer
+DELIVERY_LIMIT_S = (
+    5.0  # for an answer to be taken, where the launcher did not say how long it waits
+)
 ACCEPT_PAUSE_S = 0.1
 PIECE_BYTES = 1 << 17
 DESCRIPTORS_MAX = 4  # room for more than the one that is expected, so that all can be closed
@@ -51,6 +56,9 @@ class Server:
         self.sink = sink
         self.connections: set[Connection] = set()
         self.closed = asyncio.Event()  # one of them was
+        files, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # More are hung up on: their launchers run the calls themselves.
+        self._most = min(CONNECTIONS_MAX, max(1, (files - OWN_DESCRIPTORS) // DESCRIPTORS_A_CALL))
         self._listener = listener
         listener.setblocking(False)
         self._again: asyncio.TimerHandle | None = None
@@ -70,7 +78,7 @@ class Server:
                 self.loop.remove_reader(self._listener)
                 self._again = self.loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
-            if len(self.connections) >= CONNECTIONS_MAX or not self._is_ours(client):
+            if len(self.connections) >= self._most or not self._is_ours(client):
                 client.close()
                 continue
             Connection(self, client)
@@ -95,6 +103,11 @@ class Server:
         except TimeoutError:
             return False
         return True
+
+    def hang_up(self) -> None:
+        """Leaves every client that is still there."""
+        for connection in list(self.connections):
+            connection.leave()
 
     def stop_listening(self) -> None:
         """From now on launchers find nobody and run their calls themselves."""
@@ -155,8 +168,10 @@ class Connection:
             self._delivered(data)
             return
         self._received += data
-        if flags & socket.MSG_CTRUNC or len(self._descriptors) > 1:
+        if len(self._descriptors) > 1:
             raise WireError("more than one descriptor came with the request")
+        if flags & socket.MSG_CTRUNC and not self._descriptors:
+            raise OtherVersion("no descriptor is left for the pod's namespace")
         self._parse()
 
     def _parse(self) -> None:
@@ -193,7 +208,9 @@ class Connection:
 
     def _send(self, data: bytes) -> None:
         self._limit.cancel()
-        self._limit = self._loop.call_later(DELIVERY_LIMIT_S, self._too_slow)
+        # A launcher that was stopped for a while prints what it finds: it must still be true then.
+        patience_s = self._head.patience_s if self._head else 0.0
+        self._limit = self._loop.call_later(max(patience_s, DELIVERY_LIMIT_S), self._too_slow)
         self._out = data
         self._writable()
 
@@ -220,6 +237,10 @@ class Connection:
         else:
             self._gone()
 
+    def leave(self) -> None:
+        """As if the client had gone."""
+        self._gone()
+
     def _too_slow(self) -> None:
         self._server.sink.event("warning", "a client took too long and was left", {})
         self._gone()
@@ -242,7 +263,7 @@ class Connection:
             return
         fields = {key: call.environ.get(key, "") for key in ("CNI_CONTAINERID", "CNI_IFNAME")}
         self._server.sink.event("warning", "nobody took the answer to ADD: it is undone", fields)
-        self._server.desk.submit(call.undoing())
+        self._server.desk.undo(call, self._server.sink)
 
     def _stop_listening(self) -> None:
         self._loop.remove_reader(self._client)

@@ -7,6 +7,7 @@ program may have given addresses meanwhile.
 from __future__ import annotations
 
 import time
+from hashlib import blake2b
 from typing import NamedTuple
 
 from cni_plugin.agent.calls import Call
@@ -33,7 +34,7 @@ class Statuses:
         """The answer, when it is known and counts still."""
         if call.verb != "STATUS":
             return None
-        known = self._known.get(call.stdin)
+        known = self._known.get(_key(call))
         return known.reply if known and time.monotonic() < known.until_s else None
 
     def learn(self, call: Call, reply: Reply | None) -> None:
@@ -41,7 +42,7 @@ class Statuses:
         if call.verb == "STATUS" and reply is not None:
             while len(self._known) >= KEPT_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[call.stdin] = _Remembered(reply, call.network, time.monotonic() + KEPT_S)
+            self._known[_key(call)] = _Remembered(reply, call.network, time.monotonic() + KEPT_S)
         elif call.verb in CHANGING:
             self.forget(call.network)
 
@@ -50,3 +51,8 @@ class Statuses:
         for key, known in list(self._known.items()):
             if network in ("", known.network):
                 del self._known[key]
+
+
+def _key(call: Call) -> bytes:
+    """A digest: a config may have a megabyte."""
+    return blake2b(call.stdin).digest()

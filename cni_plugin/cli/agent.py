@@ -22,12 +22,10 @@ def run(args: Namespace) -> int:
     from cni_plugin.agent.config import read_config
 
     try:
-        config = read_config(args.config)
+        config = read_config(args.config, args.socket)
         if args.check_config:
             print(f"{args.config or 'the defaults'}: ok")
             return 0
-        if args.socket:
-            config = type(config).model_validate({**config.model_dump(), "socket": args.socket})
         from cni_plugin.agent.run import run as serve
 
         return serve(config)

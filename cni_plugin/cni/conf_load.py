@@ -10,6 +10,7 @@ from cni_plugin.cni.values import NetConf
 
 Read = Callable[[str], bytes | None]
 Write = Callable[[str, bytes], None]
+KNOWN_BYTES = 1 << 16  # a config that is larger is validated again: memory is for all of them
 KNOWN_MAX = 64  # configs; a node has a handful, runtimeConfig could make endless ones
 
 
@@ -47,7 +48,7 @@ def read_conf(
     conf = base.conf
     if conf is not None:
         _remember(known, key, Cached(conf, base.warnings))
-    if conf is not None and write is not None:
+    if conf is not None and write is not None and len(key) <= KNOWN_BYTES:
         write(cache_name(key), dump_conf(conf, base.warnings, key))
     if conf is None and lenient:
         conf = lenient_base(document)
@@ -55,7 +56,7 @@ def read_conf(
 
 
 def _remember(known: dict[bytes, Cached] | None, key: bytes, cached: Cached) -> None:
-    if known is None or key in known:
+    if known is None or key in known or len(key) > KNOWN_BYTES:
         return
     while len(known) >= KNOWN_MAX:
         known.pop(next(iter(known)), None)

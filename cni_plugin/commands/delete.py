@@ -16,7 +16,7 @@ from cni_plugin.model.names import host_link
 from cni_plugin.model.objects import POD, AnyLink, Element, Obj, RuleChain, Veth, key
 from cni_plugin.model.plan import Found, removal
 from cni_plugin.ports import Kernel, Netns, Ports
-from cni_plugin.record import Record
+from cni_plugin.record import REMOVING, Record
 from ipam.errors import IpamError
 from ipam.lean_typing import NamedTuple
 from ipam.values import IpamConf, Owner
@@ -85,6 +85,8 @@ def remove_attachments(
 ) -> Removed:
     """Takes attachments away, each with its record if there is one: what fails with one does not
     keep the others. DEL, GC and the reconciler all end here."""
+    for record in doomed.values():
+        _mark(record, ports)
     objects = _objects(conf, doomed, ports, kernel)
     everything = tuple(dict.fromkeys(obj for owned in objects.values() for obj in owned))
     steps = removal(everything, _found(everything, kernel))
@@ -103,6 +105,16 @@ def remove_attachments(
         else:
             result.done.append(attachment)
     return result
+
+
+def _mark(record: Record | None, ports: Ports) -> None:
+    """From here on nobody puts anything back. Where it cannot be written the removal goes on."""
+    if record is None or record.phase == REMOVING:
+        return
+    try:
+        ports.records.save(record._replace(phase=REMOVING))
+    except CNIError as error:
+        ports.warn(f"the attachment is not marked as being removed: {error}")
 
 
 def _found(objects: Sequence[Obj], kernel: Kernel) -> Found:

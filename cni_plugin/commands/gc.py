@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 
 from cni_plugin.cni.errors import CNIError
@@ -11,6 +11,7 @@ from cni_plugin.commands.delete import Removed, raise_all, remove_attachments
 from cni_plugin.ports import Kernel, Ports
 from cni_plugin.record import Record
 from ipam.errors import IpamError
+from ipam.values import IPAddress, Owner
 
 BATCH = 128  # attachments whose locks are held at a time: each is an open file
 ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
@@ -24,6 +25,7 @@ def collect(request: Request, ports: Ports) -> None:
         ports.warn("GC without cni.dev/valid-attachments: nothing is removed")
         return
     failures: list[CNIError] = []
+    before = _owners(request, ports)
     with ports.kernel(None) as kernel:
         stale = _stale(request, ports, kernel)
         left = set(stale)
@@ -32,7 +34,7 @@ def collect(request: Request, ports: Ports) -> None:
             removed = _remove(request, dict(items[start : start + BATCH]), ports, kernel)
             failures += removed.failures
             left.difference_update(removed.done)
-    failures += _release_rest(request, ports, left)
+    failures += _release_rest(request, ports, before, left)
     ports.records.drop_stale_locks()
     failures += _delegate_gc(request, ports)
     raise_all(failures)
@@ -67,21 +69,47 @@ def _stale(request: Request, ports: Ports, kernel: Kernel) -> dict[Attachment, R
     return {item: record for item, record in known.items() if item not in valid}
 
 
+def _owners(request: Request, ports: Ports) -> Mapping[IPAddress, Owner]:
+    """Who holds what before anything is looked at: what is reserved later is an ADD's, whatever
+    the runtime's list says."""
+    ipam = request.conf.ipam
+    if ipam is None or not ipam.in_process:
+        return {}
+    try:
+        return ports.leases.owners(ipam, request.conf.name)
+    except IpamError:
+        return {}  # freeing will say so
+
+
 def _release_rest(
-    request: Request, ports: Ports, still_there: Collection[Attachment]
+    request: Request,
+    ports: Ports,
+    before: Mapping[IPAddress, Owner],
+    still_there: Collection[Attachment],
 ) -> list[CNIError]:
     """Reservations that no record or link speaks for. still_there: what could not be taken away
     keeps its address, or another pod would get it."""
-    ipam = request.conf.ipam
+    conf, ipam = request.conf, request.conf.ipam
     if ipam is None or not ipam.in_process:
         return []
-    kept = (*(request.valid_attachments or ()), *still_there)
+    kept = {*(request.valid_attachments or ()), *still_there}
+    for owner in before.values():
+        attachment = Attachment(owner.container_id, owner.ifname)
+        if attachment not in kept and _in_use(conf.name, attachment, ports):
+            kept.add(attachment)
     valid = {(item.container_id, item.ifname) for item in kept}
     try:
-        ports.leases.retain(ipam, request.conf.name, valid)
+        ports.leases.retain(ipam, conf.name, valid, before)
     except IpamError as error:
         return [_translated(error)]
     return []
+
+
+def _in_use(network: str, attachment: Attachment, ports: Ports) -> bool:
+    """Whether an ADD has reserved for it since the records were read: it works still, or has made
+    a record meanwhile."""
+    with ports.records.try_lock(network, attachment) as idle:
+        return not idle or ports.records.load(network, attachment) is not None
 
 
 def _delegate_gc(request: Request, ports: Ports) -> list[CNIError]:

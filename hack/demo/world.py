@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 import uuid
 from pathlib import Path
 from typing import Self
 
 from configs import Network
-from probe import Mirror, inside
+from probe import Mirror, echo, inside
 from pyroute2 import IPRoute, netns
 from runtime import Runtime, Sandbox
 
@@ -24,6 +25,7 @@ SERVER = {4: "198.51.100.80", 6: "2001:db8:2::80"}
 PREFIX = {4: 24, 6: 64}
 WHOLE = {4: 32, 6: 128}
 IFA_F_NODAD = 2  # linux/if_addr.h
+UPLINK_LIMIT_S = 5.0
 NETNS_DIR = "/run/netns"
 CONF_DIR = Path("/etc/cni/net.d")
 BIN_DIR = Path("/opt/cni/bin")
@@ -37,7 +39,15 @@ class World:
         self._lo_up(self.node)
         self._make_outside()
         self.mirror = Mirror(f"{NETNS_DIR}/outside", tuple(SERVER.values()))
+        self._await_outside()
         return self
+
+    def _await_outside(self) -> None:
+        """The uplink's own first packets wait for its neighbours, which is no pod's business."""
+        end = time.monotonic() + UPLINK_LIMIT_S
+        for server in SERVER.values():
+            while None in echo("", server, count=1) and time.monotonic() < end:
+                time.sleep(0.05)
 
     def __exit__(self, _type: object, _error: object, _trace: object) -> None:
         self.mirror.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from cni_plugin.model.plan import Step
 from cni_plugin.ports import Ports
 from cni_plugin.record import DONE, PENDING, Record
 from ipam.errors import IpamError
-from ipam.values import IpamConf, IPInterface, Lease, Owner, Range, SetUsage
+from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, Range, SetUsage
 
 ATTACHMENT = Attachment("id", "eth0")
 LINK = host_link("net", *ATTACHMENT)
@@ -127,7 +127,16 @@ class World:
     def usage(self, conf: IpamConf, network: str) -> tuple[SetUsage, ...]:
         return ()
 
-    def retain(self, conf: IpamConf, network: str, valid: Collection[tuple[str, str]]) -> object:
+    def owners(self, conf: IpamConf, network: str) -> dict[IPAddress, Owner]:
+        return {lease.address.ip: Owner(*owner) for owner, lease in self.leases.items()}
+
+    def retain(
+        self,
+        conf: IpamConf,
+        network: str,
+        valid: Collection[tuple[str, str]],
+        snapshot: Mapping[IPAddress, Owner] | None = None,
+    ) -> object:
         self.log.append("retain")
         self.leases = {owner: lease for owner, lease in self.leases.items() if owner in valid}
         return ()
@@ -359,7 +368,7 @@ def test_the_address_is_free_only_when_the_link_is_gone(world: World, ports: Por
     add(request("ADD"), ports)
     world.log.clear()
     delete(request("DEL"), ports)
-    assert world.effects == ["kernel", "release", "forget"]
+    assert world.effects == ["record removing", "kernel", "release", "forget"]
     assert snapshot(world) == NOTHING
 
 
@@ -420,7 +429,7 @@ def _cut_off(world: World, ports: Ports) -> None:
 def test_what_was_cut_off_is_cleaned_up_and_made_anew(world: World, ports: Ports) -> None:
     _cut_off(world, ports)
     add(request("ADD"), ports)
-    assert world.effects[:3] == ["kernel", "release", "forget"]
+    assert world.effects[:4] == ["record removing", "kernel", "release", "forget"]
     assert world.records["net", ATTACHMENT].phase == DONE
 
 
