@@ -46,6 +46,15 @@ PREROUTING = Hook("filter", 0, -300)
 def desired_chains(family: str) -> tuple[RuleChain, ...]:
     """The chains of one family. inet guards routed pods, whose packets come in by the host's end
     of the veth; bridge guards ports, whose frames are seen before the bridge learns from them."""
+    if family not in _CHAINS:
+        _CHAINS[family] = _chains(family)
+    return _CHAINS[family]
+
+
+_CHAINS: dict[str, tuple[RuleChain, ...]] = {}
+
+
+def _chains(family: str) -> tuple[RuleChain, ...]:
     if family == "bridge":
         mac, address = (*_TAGGED, _OWN_MAC, _OWN_ARP_MAC), (*_ARP, *_ip_rules(FRAME_V4, FRAME_V6))
     else:
