@@ -20,8 +20,10 @@ from cni_plugin.agent.desk import Desk
 from cni_plugin.agent.keeper import Keeper
 from cni_plugin.agent.notify import notify
 from cni_plugin.agent.place import listen, lock, unlock, verify_folder
+from cni_plugin.agent.report import Sink
 from cni_plugin.agent.server import Server
 from cni_plugin.agent.telemetry import Telemetry
+from cni_plugin.cni.errors import CNIError
 from cni_plugin.folder import STATE_DIR
 from ipam.lean_typing import quicken
 
@@ -38,6 +40,7 @@ NEEDED = (
     "cni_plugin.kernel.iptables",
     "ipam.plugin",
 )
+SOCKET_LOOK_S = 5.0
 UNDO_LIMIT_S = 5.0  # at a stop, for what is undone because nobody took its answer
 GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
@@ -78,7 +81,7 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     telemetry.serve(loop, desk)
     server = Server(loop, listen(config.socket), desk, sink)
     keeper = Keeper(config, sink, telemetry.readiness, lambda: desk.statuses.forget(""))
-    rounds = asyncio.create_task(keeper.run())
+    rounds = asyncio.gather(keeper.run(), _keep_socket(config.socket, server, sink))
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
     telemetry.readiness.clear("start")
     notify("READY=1")
@@ -97,6 +100,31 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     if not finished:
         sink.event("error", "stopped with calls under way", {"calls": desk.open})
     return 0 if finished else 1
+
+
+async def _keep_socket(path: str, server: Server, sink: Sink) -> None:
+    """Makes the socket again when its file is gone: launchers look for nothing else."""
+    made = _identity(path)
+    while True:
+        await asyncio.sleep(SOCKET_LOOK_S)
+        if _identity(path) == made:
+            continue
+        try:
+            server.listen_at(listen(path))
+            made = _identity(path)
+        except (OSError, CNIError) as error:
+            sink.event("error", f"the socket is gone and cannot be made again: {error}", {})
+        else:
+            sink.event("warning", "the socket was gone: it is made again", {"socket": path})
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells one file from another; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def _drained(desk: Desk, server: Server, limit_s: float) -> bool:

@@ -104,6 +104,13 @@ class Server:
             return False
         return True
 
+    def listen_at(self, listener: socket.socket) -> None:
+        """From now on at another socket: the file of the one before is gone."""
+        self.stop_listening()
+        self._listener = listener
+        listener.setblocking(False)
+        self._listen()
+
     def hang_up(self) -> None:
         """Leaves every client that is still there."""
         for connection in list(self.connections):
