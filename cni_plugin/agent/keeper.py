@@ -77,9 +77,9 @@ class Keeper:
             done, failed = await loop.run_in_executor(self._thread, work)
         except Exception as error:  # noqa: BLE001  the next round may do better
             done, failed = [], [f"{type(error).__name__}: {error}"]
-            self._readiness.set("rounds", f"the last round ({what}) failed: {failed[0]}")
+            self._readiness.set(what, f"the last round failed: {failed[0]}")
         else:
-            self._readiness.clear("rounds")
+            self._readiness.clear(what)
         if done:
             self._changed()
         if done or failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def test_python_and_its_children_are_ended_by_sigpipe_again(run: Run, tmp_path: 
     shell.write_text("#!/bin/sh\nexec grep SigIgn /proc/self/status\n")
     shell.chmod(0o700)
     ran = run({"PODWIRE_PYTHON": str(shell)})
-    assert ran.stdout.split() == [b"SigIgn:", b"0" * 16]
+    ignored = int(ran.stdout.split()[1], 16)
+    assert not ignored >> signal.SIGPIPE - 1 & 1
 
 
 @pytest.mark.parametrize(

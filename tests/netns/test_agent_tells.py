@@ -9,12 +9,12 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import cni_plugin
@@ -28,7 +28,32 @@ UNIX = f"unix:{METRICS}"
 WAIT_S = 30.0
 _FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
 
+_HOLD = """
+import socket, sys
+place = sys.argv[1] if len(sys.argv) == 2 else (sys.argv[1], int(sys.argv[2]))
+held = socket.socket(socket.AF_UNIX if len(sys.argv) == 2 else socket.AF_INET)
+held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+held.bind(place)
+held.listen()
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
 Labels = frozenset[tuple[str, str]]
+
+
+@contextmanager
+def holding(node: Node, *place: object) -> Iterator[None]:
+    """Another program of the node listens at a path, or at an address and a port."""
+    command = (sys.executable, "-I", "-c", _HOLD, *map(str, place))
+    process = node.spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout
+        assert process.stdout.readline().strip()
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def samples(agent: Agent) -> dict[tuple[str, Labels], float]:
@@ -126,12 +151,11 @@ def test_metrics_on_a_port_and_a_port_in_use(node: Node) -> None:
     with agent_on(node, metrics=place):
         fetch = (sys.executable, "-I", "-c", _FETCH, f"http://{place}/metrics")
         assert "podwire_build_info" in node.run(*fetch).stdout
-        second = node.run(
-            node.cni_bin / "podwire", "agent", "--socket", "/run/other/agent.sock", check=False
-        )
-    assert second.returncode == 1
-    assert f"metrics cannot be served at {place}: Address already in use" in second.stderr
-    assert "set `metrics`" in second.stderr
+    with holding(node, "127.0.0.1", 9750):
+        refused = node.run(node.cni_bin / "podwire", "agent", check=False)
+    assert refused.returncode == 1
+    assert f"metrics cannot be served at {place}: Address already in use" in refused.stderr
+    assert "set `metrics`" in refused.stderr
 
 
 def test_the_unix_socket_is_roots_alone_and_goes_at_the_end(node: Node) -> None:
@@ -144,19 +168,23 @@ def test_the_unix_socket_is_roots_alone_and_goes_at_the_end(node: Node) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("what", ["in use", "a file"])
-def test_what_is_at_the_unix_sockets_path_is_not_taken_away(node: Node, what: str) -> None:
+def test_a_unix_socket_in_use_is_not_taken_away(node: Node) -> None:
     path = node.path(METRICS)
-    if what == "a file":
-        path.write_text("precious")
-    place = METRICS if what == "a file" else SOCKET
-    config = {"metrics": f"unix:{place}", "socket": "/run/podwire/second.sock"}
-    with agent_on(node):
-        process = start(node, config)
+    with holding(node, METRICS):
+        before = path.lstat().st_ino
+        process = start(node, {"metrics": UNIX})
         assert process.wait(WAIT_S) == 1
-        said = node.path(LOG).read_text()
-    assert f"metrics cannot be served at {'' if what == 'a file' else 'unix:'}{place}" in said
-    assert what == "in use" or path.read_text() == "precious"
+        assert path.lstat().st_ino == before
+    assert f"metrics cannot be served at {UNIX}" in node.path(LOG).read_text()
+
+
+def test_a_file_at_the_unix_sockets_path_is_not_taken_away(node: Node) -> None:
+    path = node.path(METRICS)
+    path.write_text("precious")
+    process = start(node, {"metrics": UNIX})
+    assert process.wait(WAIT_S) == 1
+    assert f"metrics cannot be served at {METRICS}" in node.path(LOG).read_text()
+    assert path.read_text() == "precious"
 
 
 def test_other_pages_and_methods(node: Node) -> None:
@@ -186,7 +214,7 @@ def test_a_round_that_fails_is_a_reason_against_being_ready(node: Node) -> None:
     node.path("/run/store").write_text("no folder")
     with agent_on(node, metrics=UNIX, dataDirs=["/run/store"]) as agent:
         wait_until(lambda: agent.get("/readyz")[0] == 503, "not ready")
-        assert agent.get("/readyz")[1].startswith("rounds: the last round (garbage) failed: ")
+        assert agent.get("/readyz")[1].startswith("garbage: the last round failed: ")
         assert agent.get("/healthz")[0] == 200
         assert value(agent, "podwire_repair_failures_total", round="garbage") == 1
 
