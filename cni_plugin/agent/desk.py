@@ -118,7 +118,12 @@ class Desk:
 
         def workers(count: int, *, patient: bool, together: bool) -> list[Worker]:
             return [
-                Worker(shared, patient=patient, together=together, host=Host(commits))
+                Worker(
+                    shared,
+                    patient=patient,
+                    together=together,
+                    host=Host(commits, netns=shared.netns),
+                )
                 for _ in range(count)
             ]
 

@@ -23,7 +23,7 @@ from cni_plugin.kernel.background import Background
 from cni_plugin.kernel.execute import Outcome
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.joint import JointRemoval
-from cni_plugin.kernel.namespace import NetnsGone, verify
+from cni_plugin.kernel.namespace import NetnsGone, open_own_netns, verify
 from cni_plugin.kernel.places import Places
 from cni_plugin.kernel.port import NodeKernel, OpenNetns
 from cni_plugin.model.objects import HOST
@@ -32,6 +32,7 @@ from cni_plugin.ports import Netns, Ports
 from cni_plugin.wiring import node_ports
 from ipam.disk import LOCK_TIMEOUT_S, DiskLeases
 from ipam.errors import LockTimeout
+from ipam.node import read_boot_id
 from ipam.values import IPAddress, IpamConf
 
 Warn = Callable[[str], None]
@@ -54,9 +55,11 @@ class Shared:
 
     def __init__(self) -> None:
         self.confs: dict[bytes, Cached] = {}
+        self.netns = open_own_netns()  # as long as the process lives
         self.joint = JointRemoval(Host(background=Background()))
         # By folder. flock(2) between threads means polling; among ourselves we queue.
         self.stores: dict[tuple[str, str], Lock] = {}
+        self.boot_id = read_boot_id()  # the agent ends with the boot
 
 
 class Worker:
@@ -73,7 +76,12 @@ class Worker:
         """The ports of one call. netns_fd stays the caller's to close."""
         plain = node_ports(warn)
         limit_s = LOCK_TIMEOUT_S if self._patient else AT_ONCE_S
-        leases: Any = DiskLeases(self._address_in_use, warn=warn, lock_timeout_s=limit_s)
+        leases: Any = DiskLeases(
+            self._address_in_use,
+            boot_id=lambda: self._shared.boot_id,
+            warn=warn,
+            lock_timeout_s=limit_s,
+        )
         if not self._patient:
             leases = _OneAtATime(leases, self._shared.stores)
         timed: Any = Timed(leases, stages)
@@ -82,7 +90,7 @@ class Worker:
             leases=timed,
             records=records,
             delegate=_decline,
-            netns=lambda path: _given_netns(path, netns_fd, netns_errno),
+            netns=lambda path: _given_netns(path, netns_fd, netns_errno, self.host),
             kernel=lambda netns: self._kernel(netns, stages),
         )
 
@@ -177,14 +185,14 @@ class _Together(NodeKernel):
 
 
 @contextmanager
-def _given_netns(path: str, descriptor: int | None, number: int) -> Iterator[OpenNetns]:
+def _given_netns(path: str, descriptor: int | None, number: int, host: Host) -> Iterator[OpenNetns]:
     """The namespace that the launcher has opened. Raises InvalidNetns, NetnsGone without one."""
     if descriptor is None:
         raise NetnsGone(
             f"CNI_NETNS {path!r} cannot be opened: {os.strerror(number)}",
             "it must be the path of a network namespace, for example /var/run/netns/NAME",
         )
-    verify(descriptor, path)
+    verify(descriptor, path, host.netns)
     yield OpenNetns(descriptor)
 
 

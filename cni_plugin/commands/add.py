@@ -189,7 +189,7 @@ class _Call:
         while True:
             wanted = desired_state(self._wiring(addressing))
             self._save(PENDING, addressing, wanted)
-            failure = self._bring_about(wanted)
+            failure = self._bring_about(wanted, fresh=attempts == ATTEMPTS)
             if failure is None:
                 break
             attempts -= 1
@@ -200,9 +200,9 @@ class _Call:
         self._save(phase, addressing, wanted)
         return wanted.result
 
-    def _bring_about(self, wanted: Desired) -> CNIError | None:
+    def _bring_about(self, wanted: Desired, *, fresh: bool) -> CNIError | None:
         """Applies the difference, once; the failure that ended it, if any."""
-        found = self._kernel.observe((*wanted.objects, *wanted.obsolete))
+        found = self._kernel.observe((*wanted.objects, *wanted.obsolete), fresh=fresh)
         for route in ceded(wanted.objects, found):
             self._ports.warn(f"{describe_object(route)}: left to another interface that has it")
         steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))

@@ -53,7 +53,6 @@ class NodeKernel:
         self._places = places
 
     def facts(self, conf: NetConf) -> Facts:
-        self._places.forget()
         bridge = self._bridge_facts(conf) if conf.mode == "bridge" else None
         return Facts(
             bridge=bridge,
@@ -87,8 +86,8 @@ class NodeKernel:
 
         return tuple(v for v in suspects if dropping(self._places.filter, v))
 
-    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
-        return observe(self._places, objects)
+    def observe(self, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
+        return observe(self._places, objects, fresh=fresh)
 
     def survey(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
         """`observe` for objects of very many attachments at once, on the host only."""
@@ -141,7 +140,8 @@ class NodeKernel:
             time.sleep(DAD_POLL_S)
 
     def bridged_packets_filtered(self) -> bool:
-        return sysctl.read(BRIDGE_NF) == "1"
+        host = self._places.on_host
+        return host.recent(BRIDGE_NF, lambda: sysctl.read(BRIDGE_NF)) == "1"
 
     def holds(self, network: str, address: IPAddress) -> bool:
         """Whether a pod of the network on this node has the address."""
