@@ -21,7 +21,7 @@ from cni_plugin.config_cache import ConfigCache
 from cni_plugin.disk import DiskRecords
 from cni_plugin.kernel.background import Background
 from cni_plugin.kernel.execute import Outcome
-from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.host import Commits, Host
 from cni_plugin.kernel.joint import JointRemoval
 from cni_plugin.kernel.namespace import NetnsGone, open_own_netns, verify
 from cni_plugin.kernel.places import Places
@@ -56,7 +56,8 @@ class Shared:
     def __init__(self) -> None:
         self.confs: dict[bytes, Cached] = {}
         self.netns = open_own_netns()  # as long as the process lives
-        self.joint = JointRemoval(Host(background=Background()))
+        self.commits = Commits()
+        self.joint = JointRemoval(Host(self.commits, Background(), self.netns))
         # By folder. flock(2) between threads means polling; among ourselves we queue.
         self.stores: dict[tuple[str, str], Lock] = {}
         self.boot_id = read_boot_id()  # the agent ends with the boot
