@@ -15,7 +15,7 @@ from typing import Any
 
 from cni_plugin.agent.stages import Stages, Timed
 from cni_plugin.cni.conf_cache import Cached
-from cni_plugin.cni.conf_load import read_conf
+from cni_plugin.cni.conf_load import KNOWN_BYTES, KNOWN_MAX, read_conf
 from cni_plugin.cni.values import Attachment, NetConf, Request, Result
 from cni_plugin.config_cache import ConfigCache
 from cni_plugin.disk import DiskRecords
@@ -61,6 +61,16 @@ class Shared:
         # By folder. flock(2) between threads means polling; among ourselves we queue.
         self.stores: dict[tuple[str, str], Lock] = {}
         self.boot_id = read_boot_id()  # the agent ends with the boot
+        self.calls: dict[bytes, NetConf] = {}
+
+    def remember(self, stdin: bytes, conf: NetConf) -> None:
+        """The config of a whole stdin: the runtime sends the very same for every pod that asks for
+        nothing of its own."""
+        if len(stdin) > KNOWN_BYTES:
+            return
+        while len(self.calls) >= KNOWN_MAX:
+            self.calls.pop(next(iter(self.calls)), None)
+        self.calls[stdin] = conf
 
 
 class Worker:
@@ -111,17 +121,27 @@ class Worker:
         finally:
             places.close()
 
-    def load_conf(self, document: dict[str, Any], warn: Warn, *, lenient: bool) -> NetConf:
-        """The config, from memory when it has been seen. Raises Declined for one whose addresses
-        come from a program of the node, which the agent may not see."""
-        conf = read_conf(
-            document,
-            warn,
-            lenient=lenient,
-            read=self._cache.read,
-            write=self._cache.write,
-            known=self._shared.confs,
-        )
+    def load_conf(
+        self, document: dict[str, Any], stdin: bytes, warn: Warn, *, lenient: bool
+    ) -> NetConf:
+        """The config, from memory when it has been seen. stdin: what the document was made of.
+        Raises Declined for one whose addresses come from a program of the node, which the agent
+        may not see."""
+        lines: list[str] = []
+        conf = self._shared.calls.get(stdin) if not lenient else None
+        if conf is None:
+            conf = read_conf(
+                document,
+                lines.append,
+                lenient=lenient,
+                read=self._cache.read,
+                write=self._cache.write,
+                known=self._shared.confs,
+            )
+            for line in lines:
+                warn(line)
+            if not lenient and not lines and "prevResult" not in document:
+                self._shared.remember(stdin, conf)
         if conf.ipam is not None and not conf.ipam.in_process:
             raise Declined
         return conf

@@ -23,9 +23,14 @@ from cni_plugin.ports import Netns
 from ipam.values import IPAddress
 
 MARK = "podwire "  # how the alias of our links begins, see model.names.alias
+IPV6 = "/proc/sys/net/ipv6"
 BRIDGE_NF = ("bridge", "bridge-nf-call-iptables")
 DAD_TIMEOUT_S = 5.0  # RFC 4862: one probe, one second; the kernel adds up to another one
 DAD_POLL_S = 0.02
+
+
+def _ipv6() -> str | None:
+    return IPV6 if os.path.exists(IPV6) else None
 
 
 class OpenNetns:
@@ -58,7 +63,7 @@ class NodeKernel:
             bridge=bridge,
             uplink_mtu=None if bridge or conf.mtu else uplink_mtu(self._places.host),
             fresh_mac=mac_address("bridge", os.urandom(8).hex()),
-            ipv6=os.path.exists("/proc/sys/net/ipv6"),
+            ipv6=self._places.on_host.recent(IPV6, _ipv6) is not None,
             forward_drops=self._forward_drops(),
         )
 
