@@ -40,12 +40,17 @@ class Heard:
 
     def __init__(self) -> None:
         self.clusters: list[Cluster] = []
+        self.times_s: list[float] = []
         self.syncs: list[int] = []
         self.losses: list[str] = []
         self.relists: list[str] = []
         self.refusals: list[Refused] = []
         self.notes: list[str] = []
         self.source: KubernetesSource
+
+    def changed(self, cluster: Cluster) -> None:
+        self.clusters.append(cluster)
+        self.times_s.append(asyncio.get_running_loop().time())
 
     def synced(self, nodes: int) -> None:
         self.syncs.append(nodes)
@@ -86,13 +91,13 @@ def kubeconfig(folder: Path, token: str = "") -> str:
 
 @asynccontextmanager
 async def following(
-    api: KubeApi, folder: Path, timing: Timing = QUICK, node: str = "me", token: str = ""
+    api: KubeApi, folder: Path, timing: Timing = QUICK, node: str = "a", token: str = ""
 ) -> AsyncIterator[Heard]:
     """A source that runs, and what it tells."""
     heard = Heard()
     choice = Choice(kubeconfig=kubeconfig(folder, token), server=api.url)
     heard.source = KubernetesSource(node, choice, str(folder / "state/nodes.json"), heard, timing)
-    running = asyncio.create_task(heard.source.run(heard.clusters.append))
+    running = asyncio.create_task(heard.source.run(heard.changed))
     try:
         yield heard
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import stat
 from collections.abc import Callable, Coroutine
@@ -89,8 +90,10 @@ def test_a_burst_is_told_together(alive):
         many = [node(f"n{i:04}", f"10.{i // 250}.{i % 250}.0/24") for i in range(1000)]
         for one in many:
             put(api, one)
+            await asyncio.sleep(0)  # so that they do not come at once
         await until(heard.has(A, B, *many), "all are there")
-        assert len(heard.clusters) < 100
+        apart = [after - before for before, after in itertools.pairwise(heard.times_s)]
+        assert min(apart) >= 0.099
 
     alive(test, QUICK._replace(gather_s=0.1))
 
@@ -254,6 +257,9 @@ def test_a_missing_event_is_made_up_for_by_the_next_list(alive):
         put(api, node("c"))
         await until(heard.has(B, node("c")), "a list tells")
         assert "a look at all nodes" in heard.relists[0]
+        told, lists = len(heard.clusters), _count(api, "list")
+        await until(lambda: _count(api, "list") > lists + 1, "it looks again, and again")
+        assert len(heard.clusters) == told
         assert heard.losses == []
 
     quick = QUICK._replace(relist_s=0.1, limits=QUICK.limits._replace(watch_s=1))
@@ -301,8 +307,9 @@ def test_the_api_is_down_at_the_start(tmp_path):
             assert stat.S_IMODE(kept.stat().st_mode) == 0o600
             assert [one["name"] for one in json.loads(kept.read_bytes())["nodes"]] == ["a", "b"]
             api.down()
-            async with following(api, tmp_path) as heard:
-                await until(heard.has(A, B, synced=False), "what was last known is told")
+            patient = QUICK._replace(patience_s=1000)
+            async with following(api, tmp_path, patient) as heard:
+                await until(heard.has(A, B, synced=False), "what was last known is told at once")
                 assert "cannot be reached" in heard.losses[0]
                 assert heard.notes == [f"going by the 2 nodes last known, from {kept}"]
                 api.delete("a")
@@ -324,6 +331,23 @@ def test_the_api_is_slow_at_the_start(tmp_path):
                 await until(heard.has(A, synced=False), "what was last known is told meanwhile")
                 assert heard.losses == []
                 await until(heard.has(A), "the list is told in the end")
+
+    asyncio.run(main())
+
+
+def test_what_was_told_last_is_kept_at_the_end(tmp_path):
+    async def main() -> None:
+        seldom = QUICK._replace(save_s=1000)
+        async with KubeApi() as api:
+            put(api, A)
+            async with following(api, tmp_path, seldom) as heard:
+                await until(heard.has(A), "a is there")
+                kept = tmp_path / "state/nodes.json"
+                await until(kept.exists, "it is kept")
+                put(api, B)
+                await until(heard.has(A, B), "b is there")
+                assert b'"b"' not in kept.read_bytes()
+            assert b'"b"' in kept.read_bytes()
 
     asyncio.run(main())
 
@@ -448,18 +472,14 @@ def test_this_node_is_announced_where_that_differs(alive):
             ("/api/v1/nodes/a/status", 200)
         ]
 
-    def quick(api, heard):
-        heard.source._node = "a"
-        return test(api, heard)
-
-    alive(quick)
+    alive(test)
 
 
 def test_what_somebody_wrote_over_is_announced_again(tmp_path):
     async def main() -> None:
         async with KubeApi() as api:
             put(api, A)
-            async with following(api, tmp_path, node="a") as heard:
+            async with following(api, tmp_path) as heard:
                 me = node("a", backend="host-gw")
                 await heard.source.announce(me)
                 await until(lambda: api.annotations("a"), "it is announced")
@@ -475,7 +495,7 @@ def test_announcing_waits_for_what_it_lacks(tmp_path):
     async def main() -> None:
         async with KubeApi() as api:
             api.forbidden = {"patch"}
-            async with following(api, tmp_path, node="a") as heard:
+            async with following(api, tmp_path) as heard:
                 await heard.source.announce(node("a", backend="vxlan"))
                 await until(lambda: heard.notes, "the node is not there yet")
                 assert "status 404" in heard.notes[0]
