@@ -56,9 +56,13 @@ def node_of(item: object) -> Node | Refused:
 
 
 def version_of(item: object) -> int:
-    """Its resource version as a number, which grows with each change of any object; 0 when it is
+    """Its resource version as a number; 0 when it is none."""
+    return number_of(_mapping(_mapping(item).get("metadata")).get("resourceVersion"))
+
+
+def number_of(text: object) -> int:
+    """A resource version as a number, which grows with each change of any object; 0 when it is
     none. Source: KEP-5504, comparable resource versions."""
-    text = _mapping(_mapping(item).get("metadata")).get("resourceVersion")
     usable = isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) <= 20
     return int(text) if isinstance(text, str) and usable else 0
 

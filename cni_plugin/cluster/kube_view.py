@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cni_plugin.cluster.kube_node import node_of, version_of
+from cni_plugin.cluster.kube_node import node_of, number_of, version_of
 from cni_plugin.cluster.values import Cluster, Node, Refused
 
 REMOVED, BOOKMARK = "DELETED", "BOOKMARK"
@@ -41,6 +41,7 @@ class View:
         self.version = ""
         self._known: dict[str, _Known] = {}
         self._gone: dict[str, int] = {}
+        self._listed = 0  # the version of the last list: what is older is in it
 
     def __len__(self) -> int:
         return len(self._known)
@@ -49,6 +50,7 @@ class View:
         """A list is complete: what is not in it is no longer there."""
         self._known = listing.known
         self._gone = {}
+        self._listed = number_of(version)
         self.version = version
 
     def apply(self, kind: str, item: Mapping[str, Any]) -> bool:
@@ -59,7 +61,7 @@ class View:
         told, version = node_of(item), version_of(item)
         name = _name(told)
         known = self._known.get(name)
-        latest = known.version if known else self._gone.get(name, 0)
+        latest = max(known.version if known else self._gone.get(name, 0), self._listed)
         if 0 < version < latest or (0 < version == latest and kind != REMOVED):
             return False
         if kind == REMOVED:

@@ -95,7 +95,7 @@ class KubernetesSource:
 
     async def run(self, changed: Callable[[Cluster], None]) -> None:
         """Until it is cancelled. changed: given each Cluster that differs from the one before, at
-        most one each gather_s seconds."""
+        most one each gather_s seconds; it must neither raise nor wait."""
         self._changed = changed
         loop = asyncio.get_running_loop()
         gathered = Gathered(self._tell, self._timing.gather_s)

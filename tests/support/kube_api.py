@@ -181,6 +181,12 @@ class KubeApi:
         found: dict[str, str] = self._objects[name]["metadata"]["annotations"]
         return found
 
+    @property
+    def pod_cidrs(self) -> dict[str, str]:
+        """The first range of each Node that has one."""
+        found = {name: item["spec"].get("podCIDR", "") for name, item in self._objects.items()}
+        return {name: cidr for name, cidr in found.items() if cidr}
+
     def compact(self) -> None:
         """Versions up to now are forgotten."""
         self._compacted = self._revision
@@ -204,6 +210,11 @@ class KubeApi:
             self._serve, "127.0.0.1", self.port, ssl=self._tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is up."""
+        return self._server is not None
 
     def silence(self) -> None:
         """Watches that run are never sent anything again, and stay open."""

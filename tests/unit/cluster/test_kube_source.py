@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import stat
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_address, ip_network
@@ -136,9 +137,10 @@ def test_a_list_that_outlives_its_version_is_asked_for_whole(tmp_path):
 
 def test_a_watch_that_ends_in_order_goes_on_from_its_bookmark(alive):
     async def test(api, heard):
+        api.drop = 1  # so that only a bookmark can tell of the version
         put(api, A, annotations={"x": "y"})
         latest = str(api._revision)
-        await until(lambda: heard.source._view.version == latest, "the event or a bookmark came")
+        await until(lambda: heard.source._view.version == latest, "a bookmark came")
         before = _count(api, "watch")
         api.end_watches()
         await until(lambda: _count(api, "watch") > before, "it watches again")
@@ -473,6 +475,57 @@ def test_this_node_is_announced_where_that_differs(alive):
         ]
 
     alive(test)
+
+
+def happen(api: KubeApi, chance: random.Random) -> None:
+    """A node comes, changes or goes."""
+    name = f"n{chance.randrange(6)}"
+    if name in api.pod_cidrs and chance.random() < 0.4:
+        api.delete(name)
+    else:
+        put(api, node(name, f"10.1.{chance.randrange(256)}.0/24", "192.0.2.7"))
+
+
+async def fail(api: KubeApi, chance: random.Random) -> None:
+    """The API fails in one of its ways."""
+    ways = (
+        api.down,
+        api.silence,
+        api.hang_up,
+        api.end_watches,
+        api.compact,
+        api.release,
+        lambda: setattr(api, "duplicate", 2),
+        lambda: setattr(api, "drop", 1),
+        lambda: setattr(api, "holding", True),
+    )
+    chance.choice(ways)()
+    if not api.listens:
+        happen(api, chance)
+        await api.up()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_the_end_is_right(tmp_path, seed):
+    """Nodes come, change and go while everything fails that can, in an order of chance."""
+    chance = random.Random(seed)
+
+    async def main() -> None:
+        restless = QUICK._replace(relist_s=0.3, limits=QUICK.limits._replace(watch_s=1, idle_s=0.2))
+        async with KubeApi() as api, following(api, tmp_path, restless) as heard:
+            for _ in range(40):
+                happen(api, chance)
+                await fail(api, chance)
+                await asyncio.sleep(chance.random() * 0.02)
+            api.release()
+            api.drop = 0
+
+            def ranges() -> dict[str, str]:
+                return {n.name: str(n.pod_cidrs[0]) for n in heard.clusters[-1].nodes}
+
+            await until(lambda: heard.clusters and ranges() == api.pod_cidrs, "what is there")
+
+    asyncio.run(main())
 
 
 def test_what_somebody_wrote_over_is_announced_again(tmp_path):

@@ -61,3 +61,15 @@ def test_a_list_replaces_everything():
     view.replace(listing, "9")
     assert (view.cluster(), view.version) == (Cluster((Node("b"),)), "9")
     assert not view.apply(*event("MODIFIED", "b", 6))
+
+
+def test_what_is_older_than_the_list_is_in_it():
+    view = View()
+    listing = Listing()
+    listing.take(event("", "b", 6, "vxlan")[1])
+    view.replace(listing, "9")
+    assert not view.apply(*event("ADDED", "a", 8))  # gone again before the list was made
+    assert not view.apply(*event("MODIFIED", "b", 7, "local"))
+    assert not view.apply(*event("DELETED", "b", 5))
+    assert view.cluster() == Cluster((Node("b", backend="vxlan"),))
+    assert view.apply(*event("DELETED", "b", 10))
