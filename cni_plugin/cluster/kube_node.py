@@ -8,6 +8,7 @@ Source: Kubernetes API v1, Node (spec.podCIDR, spec.podCIDRs, status.addresses).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 from cni_plugin.cluster.values import HOST_GW, LOCAL, VXLAN, Node, Refused
@@ -18,6 +19,7 @@ from ipam.values import IPAddress, IPNetwork
 BACKEND = "podwire.io/backend"
 VTEP_MACS = {4: "podwire.io/vtep-mac-ipv4", 6: "podwire.io/vtep-mac-ipv6"}  # by the underlay's IP
 PUBLIC_ADDRESS = "podwire.io/public-address"
+_READ = (BACKEND, *VTEP_MACS.values(), PUBLIC_ADDRESS)
 BACKENDS = (LOCAL, HOST_GW, VXLAN)  # `auto` is a wish, not what a node does
 LISTED_MAX = (
     32  # entries of a list that are looked at; the API allows 2 ranges and has no need for more
@@ -53,6 +55,17 @@ def node_of(item: object) -> Node | Refused:
         )
     except _Bad as bad:
         return Refused(name, bad.reason, f"node {name} is left out: {bad}")
+
+
+def digest_of(item: object) -> bytes:
+    """Of all that `node_of` reads: equal digests, equal values. It takes a tenth of the time, and
+    most changes of a Node are its kubelet's news of itself."""
+    whole = _mapping(item)
+    metadata, spec = _mapping(whole.get("metadata")), _mapping(whole.get("spec"))
+    ours = [(key, text) for key, text in _annotations(metadata).items() if key in _READ]
+    addresses = _mapping(whole.get("status")).get("addresses")
+    read = (metadata.get("name"), spec.get("podCIDR"), spec.get("podCIDRs"), addresses, ours)
+    return blake2b(repr(read).encode(errors="replace"), digest_size=16).digest()
 
 
 def version_of(item: object) -> int:

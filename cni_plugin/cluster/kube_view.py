@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cni_plugin.cluster.kube_node import node_of, number_of, version_of
+from cni_plugin.cluster.kube_node import digest_of, node_of, number_of, version_of
 from cni_plugin.cluster.values import Cluster, Node, Refused
 
 REMOVED, BOOKMARK = "DELETED", "BOOKMARK"
@@ -20,18 +20,27 @@ GONE_MAX = 10_000  # departed nodes whose version is remembered
 class _Known(NamedTuple):
     told: Node | Refused
     version: int
+    digest: bytes
+
+
+def _read(item: object, before: _Known | None) -> _Known:
+    """What an object tells; parsed only when it is not what was read before."""
+    digest = digest_of(item)
+    told = before.told if before and before.digest == digest else node_of(item)
+    return _Known(told, version_of(item), digest)
 
 
 class Listing:
-    """A list while its pages come."""
+    """A list while its pages come. before: what is known by now."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Mapping[str, _Known]) -> None:
         self.known: dict[str, _Known] = {}
+        self._before = before
 
     def take(self, item: object) -> None:
         """A Node of the list."""
-        told = node_of(item)
-        self.known[_name(told)] = _Known(told, version_of(item))
+        name = _name(item)
+        self.known[name] = _read(item, self._before.get(name))
 
 
 class View:
@@ -46,6 +55,10 @@ class View:
     def __len__(self) -> int:
         return len(self._known)
 
+    def listing(self) -> Listing:
+        """A new list begins."""
+        return Listing(self._known)
+
     def replace(self, listing: Listing, version: str) -> None:
         """A list is complete: what is not in it is no longer there."""
         self._known = listing.known
@@ -58,8 +71,7 @@ class View:
         self.version = _version_text(item) or self.version
         if kind == BOOKMARK:
             return False
-        told, version = node_of(item), version_of(item)
-        name = _name(told)
+        name, version = _name(item), version_of(item)
         known = self._known.get(name)
         latest = max(known.version if known else self._gone.get(name, 0), self._listed)
         if 0 < version < latest or (0 < version == latest and kind != REMOVED):
@@ -67,8 +79,8 @@ class View:
         if kind == REMOVED:
             return self._remove(name, version)
         self._gone.pop(name, None)
-        self._known[name] = _Known(told, version)
-        return known is None or known.told != told
+        read = self._known[name] = _read(item, known)
+        return known is None or known.told != read.told
 
     def _remove(self, name: str, version: int) -> bool:
         while len(self._gone) >= GONE_MAX:
@@ -90,8 +102,11 @@ class View:
         return known.told if known else None
 
 
-def _name(told: Node | Refused) -> str:
-    return told.name if isinstance(told, Node) else told.node
+def _name(item: object) -> str:
+    """The name that an object bears; empty where it has none."""
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _version_text(item: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from cni_plugin.cluster.known import Unusable, read_known, write_known
 from cni_plugin.cluster.kube_access import Choice
 from cni_plugin.cluster.kube_announce import Announcer
 from cni_plugin.cluster.kube_api import PAGE, Api, ApiFailure, Expired, Limits
-from cni_plugin.cluster.kube_view import Listing, View
+from cni_plugin.cluster.kube_view import View
 from cni_plugin.cluster.pace import BASE_S, Gathered, delay_s
 from cni_plugin.cluster.values import Cluster, Node, Refused
 
@@ -136,7 +136,7 @@ class KubernetesSource:
             return
         if self._view.version:
             self._listener.relisted(f"a look at all nodes, each {self._timing.relist_s:g} s")
-        listing = Listing()
+        listing = self._view.listing()
         try:
             version = await api.nodes(listing.take, self._page)
         except Expired:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_plugin.cluster.kube_node import annotations_patch, node_of, version_of
+from cni_plugin.cluster.kube_node import annotations_patch, digest_of, node_of, version_of
 from cni_plugin.cluster.values import Node, Refused
 from tests.support.kube_api import merged, node_object
 
@@ -141,7 +141,21 @@ def test_whatever_a_field_holds_the_answer_is_a_value(place, value):
     told = node_of(item)
     assert isinstance(told, Node | Refused)
     assert version_of(item) >= 0
+    assert len(digest_of(item)) == 16
     json.dumps(annotations_patch(Node("n", backend="vxlan"), item))
+
+
+@given(st.sampled_from(PLACES), JSON)
+def test_equal_digests_equal_values(place, value):
+    before = node_object("n", ["10.244.1.0/24"], ["192.0.2.1"])
+    after = node_object("n", ["10.244.1.0/24"], ["192.0.2.1"], bulk=3)
+    assert digest_of(before) == digest_of(after)
+    inner = after
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    if node_of(after) != node_of(before):
+        assert digest_of(after) != digest_of(before)
 
 
 @given(JSON)

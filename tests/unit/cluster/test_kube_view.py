@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_plugin.cluster.kube_view import Listing, View
+from cni_plugin.cluster.kube_view import View
 from cni_plugin.cluster.values import Cluster, Node
 from tests.support.kube_api import node_object
 
@@ -56,7 +56,7 @@ def test_a_bookmark_moves_the_version_only():
 def test_a_list_replaces_everything():
     view = View()
     view.apply(*event("ADDED", "a", 5))
-    listing = Listing()
+    listing = view.listing()
     listing.take(event("", "b", 6)[1])
     view.replace(listing, "9")
     assert (view.cluster(), view.version) == (Cluster((Node("b"),)), "9")
@@ -65,7 +65,7 @@ def test_a_list_replaces_everything():
 
 def test_what_is_older_than_the_list_is_in_it():
     view = View()
-    listing = Listing()
+    listing = view.listing()
     listing.take(event("", "b", 6, "vxlan")[1])
     view.replace(listing, "9")
     assert not view.apply(*event("ADDED", "a", 8))  # gone again before the list was made
