@@ -13,6 +13,14 @@ Its rules are those of kubernetes.io/docs, "Kubernetes API Concepts":
         api.put(node_object("a", ["10.244.1.0/24"], ["192.0.2.1"]))
         ... api.url ...
         api.down(); await api.up()
+
+In a process of its own, for agents in other network namespaces (KubeProcess starts one):
+
+    python -m tests.support.kube_api HOST PORT
+
+It prints its URL, and then carries out the lines of its standard input, JSON arrays: the name of
+one of its methods and arguments, or "set", an attribute and its value. Each is answered by a line,
+what the method returned.
 """
 
 from __future__ import annotations
@@ -22,7 +30,9 @@ import base64
 import copy
 import json
 import ssl
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -118,7 +128,13 @@ class KubeApi:
     holding: events are kept back until `release` sends them, the last first. page_max: more are
     never in one page. failing: the status of all answers, 0: none."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, bookmark_s: float = 0.05) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None = None,
+        bookmark_s: float = 0.05,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.asked: list[Asked] = []
         self.token = ""
         self.forbidden: set[str] = set()
@@ -129,7 +145,8 @@ class KubeApi:
         self.holding = False
         self.gone_by_status = False  # 410 as the answer's status rather than as an event
         self.compact_after_pages = 0
-        self.port = 0
+        self.host = host
+        self.port = port
         self._tls = tls
         self._bookmark_s = bookmark_s
         self._revision = 100
@@ -155,7 +172,7 @@ class KubeApi:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{_bracketed(self.host)}:{self.port}"
 
     # --- what happens in the cluster
 
@@ -206,9 +223,7 @@ class KubeApi:
 
     async def up(self) -> None:
         """It listens, where it did before."""
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._tls
-        )
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     @property
@@ -427,7 +442,72 @@ class KubeApi:
         }
 
 
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def _verb(method: str, path: str, query: dict[str, str]) -> str:
     if path == NODES:
         return "watch" if query.get("watch") in ("true", "1") else "list"
     return {"GET": "get", "PATCH": "patch"}.get(method, method)
+
+
+class KubeProcess:
+    """The server in a process of its own. start: runs a command, wherever its network is to be,
+    with pipes for its standard input and output."""
+
+    def __init__(
+        self,
+        start: Callable[[list[str]], subprocess.Popen[str]],
+        host: str,
+        port: int,
+        python: str = sys.executable,
+    ) -> None:
+        self._process = start([python, "-m", "tests.support.kube_api", host, str(port)])
+        self.url = self._line()
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """What the method of that name returns."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([name, *arguments]) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._line())
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the API server has ended"
+        return line.strip()
+
+
+async def _carry_out(api: KubeApi, name: str, arguments: list[Any]) -> Any:
+    if name == "set":
+        setattr(api, *arguments)
+        return None
+    found = getattr(api, name)
+    returned = found(*arguments) if callable(found) else found
+    return await returned if asyncio.iscoroutine(returned) else returned
+
+
+async def _main(host: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    async with KubeApi(host=host, port=port, bookmark_s=1.0) as api:
+        sys.stdout.write(f"{api.url}\n")
+        sys.stdout.flush()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            name, *arguments = json.loads(line)
+            answer = await _carry_out(api, name, arguments)
+            sys.stdout.write(f"{json.dumps(answer, default=list)}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2])))

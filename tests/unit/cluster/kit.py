@@ -11,7 +11,7 @@ from cni_plugin.cluster.kube_access import Choice
 from cni_plugin.cluster.kube_api import Limits
 from cni_plugin.cluster.kubernetes import KubernetesSource, Timing
 from cni_plugin.cluster.values import Cluster, Node, Refused
-from tests.support.kube_api import KubeApi
+from tests.support.kube_api import KubeApi, KubeProcess
 
 LIMIT_S = 10.0
 QUICK = Timing(
@@ -91,7 +91,11 @@ def kubeconfig(folder: Path, token: str = "") -> str:
 
 @asynccontextmanager
 async def following(
-    api: KubeApi, folder: Path, timing: Timing = QUICK, node: str = "a", token: str = ""
+    api: KubeApi | KubeProcess,
+    folder: Path,
+    timing: Timing = QUICK,
+    node: str = "a",
+    token: str = "",
 ) -> AsyncIterator[Heard]:
     """A source that runs, and what it tells."""
     heard = Heard()

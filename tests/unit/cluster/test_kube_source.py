@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import stat
+import subprocess
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cni_plugin.cluster.values import Node
-from tests.support.kube_api import KubeApi, node_object
+from tests.support.kube_api import KubeApi, KubeProcess, node_object
 from tests.unit.cluster.kit import QUICK, Heard, following, kubeconfig, until
 
 
@@ -23,6 +24,7 @@ def node(name: str, cidr: str = "", address: str = "", **more) -> Node:
     return Node(name, cidrs, tuple(map(ip_address, filter(None, address.split(",")))), **more)
 
 
+ROOT = Path(__file__).parents[3]
 A = node("a", "10.244.1.0/24", "192.0.2.1")
 B = node("b", "10.244.2.0/24", "192.0.2.2")
 
@@ -388,6 +390,36 @@ def test_an_unknown_token_is_read_anew(tmp_path):
                 await until(heard.has(A), "the new token counts")
 
     asyncio.run(main())
+
+
+def test_a_server_in_a_process_of_its_own(tmp_path):
+    """As it stands in a topology: by IPv6, told what to do over a pipe."""
+
+    def start(command: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    api = KubeProcess(start, "::1", 0)
+
+    async def main() -> None:
+        api.do("put", node_object("a", ["10.244.1.0/24"], ["192.0.2.1"]))
+        async with following(api, tmp_path) as heard:
+            await until(heard.has(A), "a is there")
+            api.do("down")
+            await until(lambda: heard.losses, "it is lost")
+            api.do("delete", "a")
+            api.do("set", "forbidden", ["watch"])
+            api.do("up")
+            await until(lambda: "403" in heard.losses[-1], "403 is told")
+            api.do("set", "forbidden", [])
+            await until(heard.has(), "a is gone")
+            assert api.do("pod_cidrs") == {}
+
+    try:
+        asyncio.run(main())
+    finally:
+        api.close()
 
 
 @pytest.mark.parametrize("verb", ["list", "watch"])
