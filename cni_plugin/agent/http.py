@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import socket
-import stat
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from cni_plugin.agent.config import UNIX
+from cni_plugin.agent.hosts import host_port
 from cni_plugin.agent.place import listen, verify_folder
 from cni_plugin.cni.errors import IoFailure
 
@@ -85,11 +85,10 @@ class Http:
 
 
 def _listen_tcp(place: str) -> socket.socket:
-    host, _colon, port = place.rpartition(":")
+    at = host_port(place)
+    assert at is not None  # noqa: S101  the config was checked
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
+        family, kind, _, _, address = socket.getaddrinfo(*at, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
     except OSError as error:
         raise _unusable(place, error) from error
@@ -107,17 +106,11 @@ def _listen_tcp(place: str) -> socket.socket:
 def _listen_unix(path: str) -> socket.socket:
     """The agent's lock is for its calls' socket only, so what lies here may be in use."""
     verify_folder(os.path.dirname(path))
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise IoFailure(
-                f"metrics cannot be served at {path}: something else than a socket is there",
-                "remove it, or set `metrics` in the agent's config to another place or to off",
-            )
     with socket.socket(socket.AF_UNIX) as other:
         try:
             other.connect(path)
         except OSError:
-            return listen(path)  # nobody there: what lies there is stale
+            return listen(path, "metrics")  # nobody there: what lies there is stale
     raise _unusable(f"{UNIX}{path}", OSError(0, "another process serves there"))
 
 
