@@ -14,7 +14,7 @@ class CallReport(NamedTuple):
     code: 0, or the CNI error's. stages: how long each port was used (reserve, observe, apply, ...),
     in order of first use; starts: the moment of that use, in seconds after began_s. outcome: done |
     failed | declined | dropped (the caller went away before it was begun) | remembered (STATUS,
-    answered from memory) | undone (nobody took the answer)."""
+    answered from memory) | undone (a DEL of an ADD whose answer nobody took)."""
 
     verb: str
     network: str
