@@ -49,5 +49,9 @@ class Sink(Protocol):
         """The node was looked after. what: garbage | repair | recovery. lines: what was done, a
         sentence each."""
 
+    def paced(self, lines: tuple[str, ...]) -> None:
+        """Something that somebody keeps undoing is put back less often from now on, or no longer
+        so. lines: a sentence each."""
+
     def event(self, level: str, message: str, fields: Mapping[str, object]) -> None:
         """Anything else worth a line. level: info | warning | error."""
