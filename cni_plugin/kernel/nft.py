@@ -14,6 +14,7 @@ from ipaddress import ip_address
 
 from cni_plugin.filter.tables import FAMILY_SETS, SETS, TABLE, VERDICT_MAPS
 from cni_plugin.kernel.netlink import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     KernelError,
@@ -130,7 +131,7 @@ def _new_rule(family: str, rule: Rule) -> Message:
     exprs = [nested(1, text(1, name), nested(2, data)) for name, data in map(_expr, rule.exprs)]
     body = text(1, TABLE) + text(2, rule.chain) + nested(4, *exprs) + attr(7, _comment(rule.mark))
     line = f"nft add rule {family} {TABLE} {rule.chain} {rule.text}"
-    return _message(NEWRULE, family, body, line, NLM_F_CREATE | 0x800)  # NLM_F_APPEND
+    return _message(NEWRULE, family, body, line, NLM_F_CREATE | NLM_F_APPEND)
 
 
 def _register(number: int) -> int:
