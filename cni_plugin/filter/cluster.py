@@ -33,9 +33,11 @@ from ipam.values import IPAddress, IPNetwork
 # NF_INET_LOCAL_IN and NF_INET_FORWARD; NF_IP_PRI_FILTER and, because packets are changed there,
 # NF_IP_PRI_MANGLE. linux/netfilter.h, linux/netfilter_ipv4.h
 INPUT, FORWARD = Hook("filter", 1, 0), Hook("filter", 2, -150)
-SETS = tuple(
-    f"{name}{version}" for name in ("local", "cluster", "kept", "nodes") for version in (4, 6)
-)  # and "underlays": all that is in these is the cluster's
+# All that is in these is the cluster's: what is found there and not wanted goes.
+SETS = (
+    *(f"{name}{version}" for name in ("local", "cluster", "kept", "nodes") for version in (4, 6)),
+    "underlays",
+)
 
 
 class Options(NamedTuple):
@@ -49,7 +51,9 @@ class Options(NamedTuple):
 
 
 def desired_chains(options: Options) -> tuple[RuleChain, ...]:
-    """The chains wanted, the base chain of all masquerading among them."""
+    """The chains wanted. The first is the base chain of all masquerading, which brings the sets:
+    where it is new and the nodes are many, their elements go in before the other chains do, or
+    nodes are not heard for as long as that takes (0.2 s for 5,000)."""
     return (BASE, *(chain for chain in _optional(options) if chain.rules))
 
 

@@ -61,7 +61,7 @@ class Filter:
         keys = {key(obj) for obj in wanted}
         there = [
             element
-            for name in (*cluster.SETS, "underlays")
+            for name in cluster.SETS
             for element in observe_set(self._host.filter, "inet", name)
         ]
         gone = [element for element in there if key(element) not in keys]

@@ -119,4 +119,10 @@ def test_a_node_is_an_element_an_address() -> None:
         ("nodes4", "192.0.2.1"),
         ("nodes6", "2001:db8::1"),
     ]
-    assert {"nodes4", "nodes6"} <= set(SETS)
+
+
+def test_all_its_elements_are_in_its_own_sets() -> None:
+    made = desired_elements(LOCAL, LOCAL, networks("192.0.2.0/24"), ["eth0"])
+    made += node_elements([ip_address("192.0.2.1"), ip_address("2001:db8::1")])
+    assert {one.set for one in made} == set(SETS)
+    assert {one.family for one in made} == {"inet"}
