@@ -181,8 +181,12 @@ class Host:
         them is old. Raises KernelError."""
         if not messages:
             return
-        with self._commits.one(counted=not chains):
-            nft.transaction(self.filter, messages)
+        try:
+            with self._commits.one(counted=not chains):
+                nft.transaction(self.filter, messages)
+        except KernelError:
+            self._foreign = -1  # it may have counted on what is no longer so
+            raise
 
     def close(self) -> None:
         """They are opened again when they are needed."""

@@ -12,7 +12,7 @@ from cni_plugin.filter import masquerade
 from cni_plugin.kernel import nft
 from cni_plugin.kernel.host import Commits, Host
 from cni_plugin.kernel.namespace import inside
-from cni_plugin.kernel.netlink import Message, Socket
+from cni_plugin.kernel.netlink import KernelError, Message, Socket
 from cni_plugin.model.objects import Element
 from tests.support.node import Node
 
@@ -72,3 +72,22 @@ def test_elements_of_others_in_the_process_cost_no_reading(
     looker.look_again()
     assert looker.chains([chain]) == [chain]
     assert asked == []
+
+
+def test_after_a_refusal_the_rules_are_read_again(workers: tuple[Host, Host]) -> None:
+    """Whatever was wrong with what was remembered: the next attempt goes by the kernel."""
+    looker, other = workers
+    chain = masquerade.network_chain(())
+    looker.commit([*nft.new_table("inet"), *nft.new_chain(chain)], chains=True)
+    assert looker.chains([chain]) == [chain]
+    with ExitStack() as quiet:  # the kernel's number moves by one, and so does our count
+        quiet.enter_context(looker._commits.one(counted=True))
+        other._commits = Commits()
+        other.commit([*nft.delete_chain(chain)], chains=True)
+    looker.look_again()
+    assert looker.chains([chain]) == [chain], "the view is wrong"
+    element = Element("inet", "masq4", ("10.0.0.2",), goto=chain.name, owner="pwabc")
+    with pytest.raises(KernelError):
+        looker.commit([nft.new_element(element)], chains=False)
+    looker.look_again()
+    assert looker.chains([chain]) == []
