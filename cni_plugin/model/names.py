@@ -6,6 +6,7 @@ from _blake2 import blake2b  # hashlib loads OpenSSL: 6 ms of a cold start for t
 from base64 import b32encode
 
 HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
+TUNNEL_PREFIX = "podwire"  # of the links to other nodes; no host_link begins with it
 ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
 

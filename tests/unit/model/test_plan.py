@@ -12,6 +12,7 @@ from cni_plugin.model.objects import (
     Addr,
     Bridge,
     Element,
+    Fdb,
     ForwardAccept,
     Neigh,
     Obj,
@@ -20,8 +21,10 @@ from cni_plugin.model.objects import (
     RouteTo,
     RuleChain,
     Sysctl,
+    TxChecksum,
     Up,
     Veth,
+    Vxlan,
     key,
     satisfied,
 )
@@ -49,14 +52,17 @@ ALL: tuple[Obj, ...] = (
     RuleChain("bridge", "guard", Hook("filter", 0, -300), (DROP,)),
     Bridge("cni0", mtu=1450, mac=MAC, alias="podwire net"),
     Veth("pwabc", "eth0", MAC, PEER_MAC, 1450, "cni0", "podwire net id eth0"),
+    Vxlan("podwire4-x", 112, 8472, ip_address("192.0.2.1"), MAC, 1450, "podwire cluster"),
     Port("pwabc", hairpin=True, isolated=False),
     PortVlan("pwabc", 100, default=True),
     Element("bridge", "macs", ("pwabc", MAC), owner="pwabc"),
     Sysctl(POD, ("ipv6", "conf", "eth0", "accept_ra"), "0"),
+    TxChecksum("podwire4-x", on=False),
     Addr(POD, "eth0", ip_interface("10.244.0.2/24")),
     Up(HOST, "pwabc"),
     Up(POD, "eth0"),
     Neigh(POD, "eth0", ip_address("10.244.0.1"), MAC),
+    Fdb("podwire4-x", PEER_MAC, ip_address("192.0.2.2")),
     _route(),
     ForwardAccept(ip_network("10.244.0.0/24")),
 )
@@ -149,14 +155,20 @@ ADDED = (
         f"ip link add pwabc address {MAC} mtu 1450 master cni0 type veth peer name eth0 netns POD"
         f" address {PEER_MAC}"
     ),
+    (
+        f"ip link add podwire4-x address {MAC} mtu 1450 type vxlan id 112 dstport 8472"
+        " local 192.0.2.1 nolearning"
+    ),
     "bridge link set dev pwabc hairpin on isolated off",
     "bridge vlan add dev pwabc vid 100 pvid untagged",
     f"nft add element bridge podwire macs {{ pwabc . {MAC} }}",
     "ip netns exec POD sysctl -w net/ipv6/conf/eth0/accept_ra=0",
+    "ethtool -K podwire4-x tx off",
     "ip -n POD address add 10.244.0.2/24 dev eth0",
     "ip link set pwabc up",
     "ip -n POD link set eth0 up",
     f"ip -n POD neighbour add 10.244.0.1 lladdr {MAC} dev eth0 nud permanent",
+    f"bridge fdb add {PEER_MAC} dev podwire4-x dst 192.0.2.2 self permanent",
     "ip -n POD route add 0.0.0.0/0 via 10.244.0.1 dev eth0",
     "iptables -A PODWIRE-FORWARD -s 10.244.0.0/24 -j ACCEPT (and -d 10.244.0.0/24)",
 )
@@ -174,6 +186,7 @@ def test_a_step_reads_as_the_command_that_a_person_would_type(obj: Obj, line: st
     [
         (Bridge("cni0", 1450), "ip link delete cni0"),
         (Veth("pwabc", "eth0"), "ip link delete pwabc"),
+        (Vxlan("podwire4-x", 112, 8472, ip_address("192.0.2.1")), "ip link delete podwire4-x"),
         (Up(POD, "eth0"), "ip -n POD link set eth0 down"),
         (
             Addr(HOST, "cni0", ip_interface("10.244.0.1/24")),
