@@ -8,6 +8,7 @@ garbage: true
 tracing: off
 dataDirs: [/var/lib/cni/networks]
 stopLimit: 25
+cluster: {source: {file: /etc/podwire/peers.yaml}}   # see cluster.conf
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from cni_plugin.cluster.conf import ClusterConf
 from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.cni.names import shown
 from cni_plugin.folder import STATE_DIR
@@ -55,6 +57,7 @@ class AgentConfig(_Model):
     repair: bool = True  # what others take away from under the pods is put back
     garbage: bool = True  # what dead pods left is freed
     data_dirs: tuple[str, ...] = Field(default=(DEFAULT_DATA_DIR,), alias="dataDirs")
+    cluster: ClusterConf | None = None  # without it: one node by itself
     stop_limit_s: Annotated[float, Field(ge=0, le=600)] = Field(default=25.0, alias="stopLimit")
 
     @field_validator("socket")
@@ -122,6 +125,8 @@ def _document(path: str) -> dict[str, object]:
 
 def _fault(place: tuple[int | str, ...], value: object, why: str) -> str:
     where = ".".join(map(str, place))
+    if "Extra inputs" in why and len(place) > 1:
+        return f"{where} is no key of the agent's config"
     if "Extra inputs" in why:
         known = ", ".join(field.alias or name for name, field in AgentConfig.model_fields.items())
         return f"{where} is no key of the agent's config; it has {known}"
