@@ -94,19 +94,7 @@ def _link_local(address: IPInterface) -> bool:
 def _routes(answers: Iterable[Received], links: dict[int, rtnl.Link]) -> Iterator[RouteTo]:
     for route in map(rtnl.parse_route, answers):
         if route and route.protocol == CLUSTER_PROTOCOL and route.ifindex in links:
-            yield RouteTo(
-                HOST,
-                route.dst,
-                route.table,
-                route.priority,
-                links[route.ifindex].name,
-                route.gw,
-                route.scope,
-                route.mtu,
-                route.advmss,
-                route.onlink,
-                route.protocol,
-            )
+            yield tunnel.cluster_route(route, links[route.ifindex].name)
 
 
 def _on_tunnel(host: Host, index: int, name: str) -> Iterator[Obj]:

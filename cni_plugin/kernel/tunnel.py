@@ -42,9 +42,10 @@ from cni_plugin.kernel.rtnl import (
     RTM_GETNEIGH,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
+    Route,
     mac_bytes,
 )
-from cni_plugin.model.objects import HOST, Fdb, Neigh, Vxlan
+from cni_plugin.model.objects import HOST, Fdb, Neigh, RouteTo, Vxlan
 
 KIND = "vxlan"
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT = 1, 4, 7, 15
@@ -141,10 +142,29 @@ def dump_neighbours(version: int, index: int) -> Message:
     return Message(RTM_GETNEIGH, 0, body, f"ip -{version} neighbour show index {index}")
 
 
-def parse_neighbour(received: Received, index: int, name: str) -> Neigh | None:
-    """A permanent neighbour of the link; None for any other: it comes and goes by itself."""
+def parse_neighbour(
+    received: Received, index: int, name: str, *, permanent: bool = True
+) -> Neigh | None:
+    """A neighbour of the link; permanent: None for any other, which comes and goes by itself."""
     _, ifindex, state, _, _ = NDMSG.unpack_from(received.body)
-    if ifindex != index or not state & NUD_PERMANENT:
+    if ifindex != index or (permanent and not state & NUD_PERMANENT):
         return None
     found = attribute_map(received.body, NDMSG.size)
     return Neigh(HOST, name, ip_address(found[NDA_DST]), found.get(NDA_LLADDR, b"").hex(":"))
+
+
+def cluster_route(route: Route, link: str) -> RouteTo:
+    """A route to other nodes' pods; link: the name of the one it leaves by."""
+    return RouteTo(
+        HOST,
+        route.dst,
+        route.table,
+        route.priority,
+        link,
+        route.gw,
+        route.scope,
+        route.mtu,
+        route.advmss,
+        route.onlink,
+        route.protocol,
+    )
