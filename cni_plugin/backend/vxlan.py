@@ -1,9 +1,9 @@
 """Backend vxlan: pods' packets travel in UDP between the nodes (RFC 7348).
 
 One link an underlay's IP version, which learns nothing and is never asked: of each peer three
-things are written down. A route to its pods by way of an address that stands for the peer (the
-first of its range), a neighbour that says which MAC that address has, and a forwarding entry that
-says on which node that MAC is. So a broadcast is never sent, and no node can claim another's pods.
+things are written down. A route to its pods by way of an address that stands for the peer, a
+neighbour that says which MAC that address has, and a forwarding entry that says on which node that
+MAC is. So a broadcast is never sent, and no node can claim another's pods.
 
 MACs follow from the nodes' names: each peer knows them before the link exists, and a link that is
 made again has the one it had. The node's own address on the link is the first of its own range, so
@@ -19,6 +19,7 @@ from ipaddress import ip_interface
 
 from cni_plugin.backend.view import View, direct_route, forwarding, on_link, route
 from cni_plugin.cluster.values import AUTO, VXLAN, Node, Underlay
+from cni_plugin.model.addresses import link_local
 from cni_plugin.model.names import TUNNEL_PREFIX, digest, mac_address
 from cni_plugin.model.objects import (
     HOST,
@@ -31,7 +32,7 @@ from cni_plugin.model.objects import (
     Up,
     Vxlan,
 )
-from ipam.values import IPNetwork
+from ipam.values import IPAddress, IPNetwork
 
 # Inner Ethernet 14, VXLAN 8, UDP 8, and the outer IP header; RFC 7348 section 5.
 OVERHEAD = {4: 14 + 8 + 8 + 20, 6: 14 + 8 + 8 + 40}
@@ -109,9 +110,16 @@ def _way(view: View, peer: Node, cidr: IPNetwork) -> Iterator[Obj]:
         return
     link = tunnel_name(outer.version, view.settings.vni, view.settings.port)
     mac = dict(peer.vtep_macs).get(outer.version) or vtep_mac(peer.name, outer.version)
-    yield Neigh(HOST, link, cidr.network_address, mac)
+    gateway = _gateway(cidr, mac)
+    yield Neigh(HOST, link, gateway, mac)
     yield Fdb(link, mac, outer)
-    yield route(cidr, link, cidr.network_address, onlink=True)
+    yield route(cidr, link, gateway, onlink=cidr.version == 4)
+
+
+def _gateway(cidr: IPNetwork, mac: str) -> IPAddress:
+    """Which address stands for a peer. For IPv6 the link-local one of its MAC: the kernel takes no
+    other while the range has another way (net/ipv6/route.c, ip6_route_check_nh_onlink)."""
+    return cidr.network_address if cidr.version == 4 else link_local(mac)
 
 
 def _listens(peer: Node, *, near: bool) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cni_plugin.model.objects import Addr, Fdb, Neigh, Obj, RouteTo, Sysctl, TxChecksum, Up, Vxlan
 from cni_plugin.model.plan import Found, Step, diff, in_order_of_removal
 
+KEPT = (Sysctl, TxChecksum)  # a value has no absence to go back to
 LISTEN_S = 2.0  # all nodes have heard of a switch of backends by then, and made their tunnels
 LINGER_S = 10.0  # and by then nobody sends by one that is not wanted
 
@@ -34,37 +35,32 @@ class Steps(NamedTuple):
 
 def steps_of(wanted: Iterable[Obj], doomed: Iterable[Obj], found: Found, ages: Ages) -> Steps:
     """doomed: what is there and no longer wanted."""
-    waits = []
-    steps = []
-    for step in diff(wanted, found):
-        wait_s = _change_waits_s(step, ages)
-        if wait_s > 0:
-            waits.append(wait_s)
-        else:
-            steps.append(step)
+    differences = diff(wanted, found)
+    made = {s.wanted.name: 0.0 for s in differences if isinstance(s.wanted, Vxlan) and not s.found}
+    ages = ages._replace(made={**ages.made, **made})
+    waits = {step: _change_waits_s(step, ages) for step in differences if _goes_over(step)}
+    now = [step for step in differences if waits.get(step, 0.0) <= 0]
+    lingering = {name: LINGER_S - age_s for name, age_s in ages.unwanted.items()}
     removals = []
-    lingering = {}
-    for name, age_s in ages.unwanted.items():
-        if age_s < LINGER_S:
-            lingering[name] = LINGER_S - age_s
+    left = [wait_s for wait_s in waits.values() if wait_s > 0]
     for obj in doomed:
-        tunnel = _tunnel_of(obj)
-        if tunnel in lingering:
-            waits.append(lingering[tunnel])
-        elif not isinstance(obj, (Sysctl, TxChecksum)) and (
-            isinstance(obj, Vxlan) or tunnel not in ages.unwanted
-        ):  # what hangs on a link goes with it
-            removals.append(Step(None, obj))
-    steps += in_order_of_removal(removals)
-    return Steps(tuple(steps), min(waits, default=None))
+        wait_s = lingering.get(_tunnel_of(obj))
+        if wait_s is not None and wait_s > 0:
+            left.append(wait_s)
+        elif isinstance(obj, Vxlan) or (wait_s is None and not isinstance(obj, KEPT)):
+            removals.append(Step(None, obj))  # what hangs on a link goes with it
+    return Steps((*now, *in_order_of_removal(removals)), min(left, default=None))
+
+
+def _goes_over(step: Step) -> bool:
+    """Whether it moves an existing route to another link."""
+    wanted, found = step.wanted, step.found
+    return isinstance(wanted, RouteTo) and isinstance(found, RouteTo) and wanted.link != found.link
 
 
 def _change_waits_s(step: Step, ages: Ages) -> float:
-    if not isinstance(step.wanted, RouteTo) or not isinstance(step.found, RouteTo):
-        return 0.0
-    if step.wanted.link == step.found.link or step.wanted.link not in ages.made:
-        return 0.0
-    return LISTEN_S - ages.made[step.wanted.link]
+    link = step.wanted.link if isinstance(step.wanted, RouteTo) else ""
+    return LISTEN_S - ages.made[link] if link in ages.made else 0.0
 
 
 def _tunnel_of(obj: Obj) -> str:

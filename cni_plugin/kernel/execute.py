@@ -283,12 +283,14 @@ def _vxlan_messages(step: Step, vxlan: Vxlan, line: Line) -> Iterator[Message]:
     if step.wanted is None:
         yield rtnl.delete_link(vxlan.name, line)
         return
-    if step.found is None:
+    change = rtnl.LinkChange(alias=vxlan.alias)
+    if not isinstance(step.found, Vxlan):
         yield tunnel.new_vxlan(vxlan, line)
-        change = rtnl.LinkChange(alias=vxlan.alias)
     else:
         yield tunnel.change_vxlan(vxlan, line)
-        change = rtnl.LinkChange(mac=vxlan.mac, mtu=vxlan.mtu, alias=vxlan.alias)
+        # Not the MAC it has: setting that one too flushes the link's neighbours (net/ipv4/arp.c).
+        mac = vxlan.mac if vxlan.mac != step.found.mac else None
+        change = change._replace(mac=mac, mtu=vxlan.mtu)
     yield rtnl.change_link(vxlan.name, change, line)
 
 

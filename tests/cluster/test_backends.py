@@ -9,7 +9,8 @@ from tests.support.node import wait_until
 
 
 @pytest.mark.parametrize(
-    ("backend", "link", "tunnels"), [("host-gw", "eth0", 0), ("vxlan", "podwire", 2), ("auto", "eth0", 0)]
+    ("backend", "link", "tunnels"),
+    [("host-gw", "eth0", 0), ("vxlan", "podwire", 2), ("auto", "eth0", 0)],
 )
 def test_two_nodes_of_one_network(fabric: Fabric, backend: str, link: str, tunnels: int) -> None:
     a, b = fabric.join("a"), fabric.join("b")

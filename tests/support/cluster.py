@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.agent_pages import Agent, start
 from tests.support.node import Node, Pod, wait_until
@@ -225,7 +225,7 @@ class Fabric:
         for member in self.members:
             member.end(signal.SIGKILL)
 
-    def __enter__(self) -> Fabric:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -236,7 +236,8 @@ class Fabric:
 
 _SINK = """
 import socket, sys
-server = socket.create_server((sys.argv[1], 5001), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = socket.create_server((sys.argv[1], 5001), family=family)
 print("ready", flush=True)
 peer, _ = server.accept()
 total = 0

@@ -11,6 +11,7 @@ from cni_plugin.backend import BACKENDS, backend, desired, pod_mtu
 from cni_plugin.backend.view import Settings, View
 from cni_plugin.backend.vxlan import tunnel_name, vtep_mac
 from cni_plugin.cluster.values import Node, Underlay
+from cni_plugin.model.addresses import link_local
 from cni_plugin.model.objects import (
     CLUSTER_PROTOCOL,
     Addr,
@@ -77,9 +78,9 @@ TUNNEL4 = [
     f"ip route add 10.244.2.0/24 via 10.244.2.0 dev {V4} onlink proto 113",
 ]
 TUNNEL6 = [
-    f"ip neighbour add 2001:db8:244:2:: lladdr {MAC6} dev {V6} nud permanent",
+    f"ip neighbour add {link_local(MAC6)} lladdr {MAC6} dev {V6} nud permanent",
     f"bridge fdb add {MAC6} dev {V6} dst 2001:db8:1::2 self permanent",
-    f"ip route add 2001:db8:244:2::/64 via 2001:db8:244:2:: dev {V6} onlink proto 113",
+    f"ip route add 2001:db8:244:2::/64 via {link_local(MAC6)} dev {V6} proto 113",
 ]
 BOTH = (4, 6)
 
@@ -157,9 +158,9 @@ def test_pods_of_ipv6_go_by_a_tunnel_over_ipv4_where_the_nodes_have_nothing_else
     seen = view(node(2, BOTH, outer=(4,)), versions=(4,))
     assert lines("vxlan", seen) == [
         *TUNNEL4,
-        f"ip neighbour add 2001:db8:244:2:: lladdr {MAC4} dev {V4} nud permanent",
+        f"ip neighbour add {link_local(MAC4)} lladdr {MAC4} dev {V4} nud permanent",
         f"bridge fdb add {MAC4} dev {V4} dst 192.0.2.2 self permanent",
-        f"ip route add 2001:db8:244:2::/64 via 2001:db8:244:2:: dev {V4} onlink proto 113",
+        f"ip route add 2001:db8:244:2::/64 via {link_local(MAC4)} dev {V4} proto 113",
     ]
 
 
