@@ -20,7 +20,7 @@ from cni_plugin.cluster.file_source import FileSource
 from cni_plugin.cluster.judge import Judge
 from cni_plugin.cluster.reconciler import Plan, Reconciler, Report
 from cni_plugin.cluster.source import Source
-from cni_plugin.cluster.values import Cluster, Refused
+from cni_plugin.cluster.values import Cluster, Node, Refused
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.kernel.drift import Drift
 from cni_plugin.kernel.host import Host
@@ -52,6 +52,8 @@ class ClusterRounds:
         self._woken = asyncio.Event()
         self._changed = False  # the source has told something since the last pass began
         self._drifted = False  # the kernel has
+        self._me: Node | None = None  # as the last pass would have it known
+        self._renewed = asyncio.Event()  # a pass has ended
         self._told_failures: set[str] = set()
         self._told_refused: set[Refused] = set()
         self.totals = Totals()
@@ -67,6 +69,7 @@ class ClusterRounds:
                     loop.add_reader(drift.descriptor, self._heard, drift)
                 tasks.create_task(self._listen_to_source())
                 tasks.create_task(self._passes())
+                tasks.create_task(self._announce())
         finally:
             if drift is not None:
                 loop.remove_reader(drift.descriptor)
@@ -93,6 +96,21 @@ class ClusterRounds:
             except Exception as error:  # noqa: BLE001  what it said before stays
                 self._warn(f"cluster: the source failed: {type(error).__name__}: {error}")
             await asyncio.sleep(FAILED_S)
+
+    async def _announce(self) -> None:
+        """Lets the others know of this node, after each pass that made it another."""
+        known: Node | None = None
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            if self._me is None or self._me == known:
+                continue
+            me = self._me
+            try:
+                await self._source.announce(me)
+                known = me
+            except Exception as error:  # noqa: BLE001  after the next pass it may do better
+                self._warn(f"cluster: this node cannot be announced: {error}")
 
     def _told(self, cluster: Cluster) -> None:
         """By the source."""
@@ -160,6 +178,8 @@ class ClusterRounds:
 
     def _tell(self, cluster: Cluster, report: Report) -> None:
         self._count(cluster, report)
+        self._me = report.node
+        self._renewed.set()
         if report.reasons:
             self._readiness.set(NAME, "; ".join(report.reasons))
         else:

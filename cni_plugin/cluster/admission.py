@@ -183,7 +183,7 @@ def _without(node: Node, dropped: set[Claim]) -> Node:
 def _with_addresses(cluster: Cluster, name: str, refused: list[Refused]) -> Iterator[Node]:
     """The nodes, each with those of its addresses that can be used and that nobody has before it;
     this node comes first."""
-    taken: dict[IPAddress, str] = {}
+    taken: dict[IPAddress | str, str] = {}
     for node in sorted(cluster.nodes, key=lambda node: node.name != name):
         good = []
         for address in node.addresses:
@@ -197,7 +197,22 @@ def _with_addresses(cluster: Cluster, name: str, refused: list[Refused]) -> Iter
             else:
                 good.append(address)
         kept = len(good) == len(node.addresses)
-        yield node if kept else node._replace(addresses=tuple(good))
+        sound = node if kept else node._replace(addresses=tuple(good))
+        yield _with_macs(sound, taken, refused) if node.vtep_macs else sound
+
+
+def _with_macs(node: Node, taken: dict[IPAddress | str, str], refused: list[Refused]) -> Node:
+    """Without those of the tunnels' MACs that another node announces: two nodes behind one MAC
+    would take each other's packets. In place of one that is left out the usual one counts."""
+    good = []
+    for version, mac in node.vtep_macs:
+        owner = taken.setdefault(f"{version} {mac}", node.name)
+        if owner == node.name:
+            good.append((version, mac))
+            continue
+        text = f"VTEP MAC {mac} of {node.name} is {owner}'s too: correct one of them"
+        refused.append(Refused(node.name, "duplicate-mac", text))
+    return node._replace(vtep_macs=tuple(good))
 
 
 def _refused_address(node: Node, address: IPAddress, reason: str, why: str) -> Refused:

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
 class Report(NamedTuple):
     """One pass. counts: of the steps, by add, change, remove and fail. repaired: what somebody else
     had taken away or changed. reasons: why this node is not ready. again_s: when another whole pass
-    is due before its turn. node: this one, as it is used."""
+    is due before its turn. node: this one, as others should know it."""
 
     whole: bool
     took_s: float
@@ -178,17 +178,19 @@ class Reconciler:
         self, cluster: Cluster, used: Admitted, reasons: list[str], *, whole: bool
     ) -> Report:
         unreached = [_unreachable(*one) for one in self.desired.unreached.items()]
+        backend = cluster.backend or self._plan.backend
+        wanted = self.desired.objects.values()
         return Report(
             whole=whole,
             took_s=0.0,
-            backend=cluster.backend or self._plan.backend,
+            backend=backend,
             counts={},
             repaired=(),
             failures=(),
             refused=(*used.refused, *unreached),
             reasons=tuple(reasons),
             again_s=None,
-            node=used.me,
+            node=announced(used.me, wanted, backend) if used.me else None,
             peers=len(used.peers),
         )
 
@@ -211,6 +213,12 @@ class Reconciler:
             failures=_first([str(one) for one in outcome.failures]),
             again_s=min(waits, default=None),
         )
+
+
+def announced(me: Node, wanted: Iterable[Obj], backend: str) -> Node:
+    """This node as others should know it: with the MACs that its tunnels have."""
+    macs = [(o.local.version, o.mac) for o in wanted if isinstance(o, Vxlan) and o.mac]
+    return me._replace(vtep_macs=tuple(sorted(macs)), backend=backend)
 
 
 def _was_there(step: Step, believed: Objects) -> bool:

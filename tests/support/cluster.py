@@ -17,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -87,10 +88,10 @@ class Member:
         """Another address, as after a DHCP server's change of mind."""
         old = self.addresses
         self.host_number = number
-        for address in self.addresses:
-            self._address("add", address)
         for address in old:
             self._address("del", address)
+        for address in self.addresses:
+            self._address("add", address)
         self._default_routes()
 
     def _conflist(self) -> Json:
@@ -130,14 +131,18 @@ class Member:
             self.agent.process.wait(30)
             self.agent = None
 
-    def ready(self) -> bool:
-        """Whether the agent says so."""
+    def page(self, name: str) -> tuple[int, str]:
+        """One of the agent's, with its status; (0, "") while it does not serve them."""
         assert self.agent is not None
         assert self.agent.process.poll() is None, self.agent.log()
         try:
-            return self.agent.get("/readyz")[0] == 200
+            return self.agent.get(name)
         except OSError:
-            return False
+            return 0, ""
+
+    def ready(self) -> bool:
+        """Whether the agent says so."""
+        return self.page("/readyz")[0] == 200
 
     def log(self) -> list[Json]:
         """The agent's, an object a line."""
@@ -207,9 +212,11 @@ class Fabric:
         self.members.append(member)
         return member
 
-    def write(self, *members: Member, **more: Any) -> None:
-        """The peers file, by rename: with the members given, or all. more: other keys."""
+    def write(self, *members: Member, without: Member | None = None, **more: Any) -> None:
+        """The peers file, by rename: with the members given, or all. without: one more, which has
+        no range. more: other keys."""
         nodes = [member.entry() for member in members or self.members]
+        nodes += [{**without.entry(), "podCIDRs": []}] if without else []
         new = self.peers.with_suffix(".new")
         new.write_text(json.dumps({"nodes": nodes, **more}))
         new.rename(self.peers)
@@ -271,6 +278,7 @@ class Traffic:
     def __init__(self, one: ClusterPod, other: ClusterPod) -> None:
         self.sent = 0
         self.lost = 0
+        self._began_s = self._ended_s = time.monotonic()
         self.stream: tuple[int, int] = (0, -1)  # bytes sent, bytes that arrived
         sink, stream = (sys.executable, "-I", "-S", "-c"), other.addresses[-1]
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -285,6 +293,7 @@ class Traffic:
 
     def stop(self) -> None:
         """And count."""
+        self._ended_s = time.monotonic()
         for ping in self._pings:
             ping.send_signal(signal.SIGINT)
             said, _ = ping.communicate(timeout=10)
@@ -304,6 +313,11 @@ class Traffic:
         for process in (self._sink, self._stream, *self._pings):
             process.kill()
             process.communicate()
+
+    @property
+    def cut_s(self) -> float:
+        """How long the way was cut, if it was so once: the share of the echoes that were lost."""
+        return (self._ended_s - self._began_s) * self.lost / self.sent
 
     @property
     def whole(self) -> bool:

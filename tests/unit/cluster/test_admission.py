@@ -117,6 +117,14 @@ def test_nobody_takes_this_nodes_address() -> None:
     assert found.me == ME
 
 
+def test_two_nodes_never_have_one_mac() -> None:
+    mac = ((4, "02:00:5e:00:00:01"),)
+    one, two = node("b")._replace(vtep_macs=mac), node("c")._replace(vtep_macs=mac)
+    found = admitted(one, two)
+    assert found.peers == (one, two._replace(vtep_macs=()))
+    assert [(refused.node, refused.reason) for refused in found.refused] == [("c", "duplicate-mac")]
+
+
 def test_the_own_range_is_checked_too() -> None:
     me = ME._replace(pod_cidrs=(ip_network("10.250.0.0/24"),))
     found = admit(Cluster((me,)), "me", RULES, UNDERLAY)
