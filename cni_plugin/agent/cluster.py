@@ -16,7 +16,6 @@ from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.report import Sink
 from cni_plugin.agent.totals import Totals
 from cni_plugin.cluster.conf import ClusterConf
-from cni_plugin.cluster.file_source import FileSource
 from cni_plugin.cluster.judge import Judge
 from cni_plugin.cluster.reconciler import Plan, Reconciler, Report
 from cni_plugin.cluster.source import Source
@@ -37,13 +36,13 @@ UNHEARD = "its nodes are not known yet"
 class ClusterRounds:
     """Listens to the source and to the kernel, and lets the reconciler run."""
 
-    def __init__(self, conf: ClusterConf, sink: Sink, readiness: Readiness) -> None:
+    def __init__(self, conf: ClusterConf, source: Source, sink: Sink, readiness: Readiness) -> None:
         self._sink = sink
         self._readiness = readiness
         self._host = Host()
         plan = Plan(conf.node, conf.backend, conf.rules, conf.settings)
         self._reconciler = Reconciler(plan, self._host)
-        self._source: Source = FileSource(conf.source.file, conf.node, self._warn)
+        self._source = source
         self._name = conf.node
         self._thread = ThreadPoolExecutor(1, NAME)
         self._judge = Judge()

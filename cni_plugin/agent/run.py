@@ -117,8 +117,11 @@ def _cluster(config: AgentConfig, telemetry: Telemetry) -> ClusterRounds | None:
     if config.cluster is None:
         return None
     from cni_plugin.agent.cluster import ClusterRounds
+    from cni_plugin.cluster.file_source import FileSource
 
-    rounds = ClusterRounds(config.cluster, telemetry.sink, telemetry.readiness)
+    conf, sink = config.cluster, telemetry.sink
+    source = FileSource(conf.source.file, conf.node, lambda line: sink.event("warning", line, {}))
+    rounds = ClusterRounds(conf, source, sink, telemetry.readiness)
     telemetry.watch_cluster(rounds.totals)
     return rounds
 

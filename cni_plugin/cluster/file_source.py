@@ -15,7 +15,8 @@ from cni_plugin.cluster.peers import parse_peers
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.cni.errors import CNIError
 
-LOOK_S = 0.2
+LOOK_S = 0.5
+AGAIN_S = 0.1  # after a look that found it changed
 BYTES_MAX = 1 << 24  # 5,000 nodes are 1 MB
 
 Identity = tuple[int, int, int, int]  # device, inode, size, time of change in ns
@@ -43,7 +44,7 @@ class FileSource:
                 if cluster is not None and cluster != self._cluster:
                     self._cluster = cluster
                     changed(cluster)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if seen == before else AGAIN_S)
 
     async def announce(self, me: Node) -> None:
         """The file is written by others."""

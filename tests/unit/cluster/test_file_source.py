@@ -106,7 +106,8 @@ class Watched:
 def watching(
     path: Path, monkeypatch: pytest.MonkeyPatch, story: Callable[[Watched], Awaitable[None]]
 ) -> Watched:
-    monkeypatch.setattr(file_source, "LOOK_S", 0.01)
+    for name in ("LOOK_S", "AGAIN_S"):
+        monkeypatch.setattr(file_source, name, 0.01)
     watched = Watched(path)
 
     async def run() -> None:
@@ -208,7 +209,7 @@ def test_a_file_that_is_being_written_is_not_read(
     path.write_text("nodes:\n- name: n0\n")
 
     async def story(watched: Watched) -> None:
-        monkeypatch.setattr(file_source, "LOOK_S", 0.05)
+        monkeypatch.setattr(file_source, "AGAIN_S", 0.05)
         await watched.until(lambda: watched.clusters)
         with path.open("w") as file:
             file.write("nodes:\n")
