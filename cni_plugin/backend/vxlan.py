@@ -78,7 +78,7 @@ def _tunnel(view: View, underlay: Underlay) -> Iterator[Obj]:
         local=underlay.address.ip,
         mac=vtep_mac(view.me.name, version),
         mtu=min(room, settings.mtu or room),
-        alias=f"{TUNNEL_PREFIX}-cluster over IPv{version}",
+        alias=f"cluster over IPv{version}, {TUNNEL_PREFIX}",  # the pods' links have others
     )
     yield from _switches(view, name)
     for cidr in view.me.pod_cidrs:
