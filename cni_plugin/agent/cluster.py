@@ -193,9 +193,9 @@ class ClusterRounds:
         self._tell_failures(report.failures)
         done = {kind: count for kind, count in report.counts.items() if count}
         if done:
-            told = {"backend": report.backend, "peers": report.peers, **done}
+            told = {"backend": report.backend, "peers": report.peers, "pod_mtu": report.mtu}
             ms = round(report.took_s * 1000, 1)
-            self._sink.event("info", "cluster: programmed", {**told, "ms": ms})
+            self._sink.event("info", "cluster: programmed", {**told, **done, "ms": ms})
 
     def _tell_failures(self, failures: tuple[str, ...]) -> None:
         """Those that were not told after the pass before."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from cni_plugin.backend import pod_mtu
 from cni_plugin.backend.view import Settings, View
 from cni_plugin.cluster.admission import Admitted, Claim, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
@@ -42,7 +43,8 @@ class Plan(NamedTuple):
 class Report(NamedTuple):
     """One pass. counts: of the steps, by add, change, remove and fail. repaired: what somebody else
     had taken away or changed. reasons: why this node is not ready. again_s: when another whole pass
-    is due before its turn. node: this one, as others should know it."""
+    is due before its turn. node: this one, as others should know it. mtu: bytes that fit into a
+    packet of a pod, whichever node it goes to."""
 
     whole: bool
     took_s: float
@@ -55,6 +57,7 @@ class Report(NamedTuple):
     again_s: float | None
     node: Node | None
     peers: int
+    mtu: int | None = None
 
 
 class Reconciler:
@@ -115,7 +118,8 @@ class Reconciler:
         outcome = self._apply(chosen.steps, there)
         drift = [s for s in outcome.done if _was_there(s, believed)] if whole else []
         report = self._report(cluster, used, reasons, whole=whole)
-        return self._with_outcome(report, chosen, outcome, drift)
+        mtu = pod_mtu(report.backend, underlays, self._plan.settings.mtu)
+        return self._with_outcome(report, chosen, outcome, drift)._replace(mtu=mtu)
 
     def _considered(
         self, wanted: Objects, gone: Objects, there: Objects, *, whole: bool

@@ -39,6 +39,9 @@ PROTOCOL_AT = HEADER.size + 5
 STATE_AT = HEADER.size + 8 + struct.pack("=H", 1).index(1)
 
 
+_NAME_BEGINS = TUNNEL_PREFIX.encode()
+
+
 class Event(NamedTuple):
     """One of: a marked object or an address of a tunnel (obj), an address of any link (address), a
     link that matters (link: its name, and its state as far as it matters). gone: it is."""
@@ -97,13 +100,15 @@ def _events(received: Received, names: Mapping[int, str]) -> Iterator[Event]:
 
 
 def _of_link(received: Received, names: Mapping[int, str], *, gone: bool) -> Iterator[Event]:
-    family, _, _, _, _ = rtnl.IFINFO.unpack_from(received.body)
+    family, _, index, _, _ = rtnl.IFINFO.unpack_from(received.body)
     if family == rtnl.AF_BRIDGE:  # of the port, not of the link
         return
+    if index not in names and _NAME_BEGINS not in received.body:  # a pod's: six a call
+        return
     link = rtnl.parse_link(received)
-    if link.ifindex in names or link.name in names.values() or link.name.startswith(TUNNEL_PREFIX):
+    if index in names or link.name.startswith(TUNNEL_PREFIX):
         state = (link.ifindex, link.mtu, link.mac, bool(link.flags & rtnl.IFF_UP))
-        yield Event(gone, link=(names.get(link.ifindex, link.name), state))
+        yield Event(gone, link=(names.get(index, link.name), state))
 
 
 def _of_neighbour(received: Received, names: Mapping[int, str], *, gone: bool) -> Iterator[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,16 @@ from tests.support.node import Node
 
 
 @pytest.fixture
-def fabric(make_node: Callable[[str], Node], tmp_path: Path) -> Iterator[Fabric]:
-    """Two networks and a router, with no nodes yet."""
+def make_fabric(
+    make_node: Callable[[str], Node], tmp_path: Path
+) -> Iterator[Callable[..., Fabric]]:
+    """Makes two networks and a router, with no nodes yet."""
     need.link_kind("vxlan")
-    with Fabric(make_node, tmp_path) as made:
-        yield made
+    with ExitStack() as made:
+        yield lambda **options: made.enter_context(Fabric(make_node, tmp_path, **options))
+
+
+@pytest.fixture
+def fabric(make_fabric: Callable[..., Fabric]) -> Fabric:
+    """The same, for IPv4 and IPv6."""
+    return make_fabric()

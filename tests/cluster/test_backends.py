@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.support.cluster import Fabric
@@ -24,6 +26,33 @@ def test_two_nodes_of_one_network(fabric: Fabric, backend: str, link: str, tunne
     assert len(a.tunnels()) == tunnels
     # The node itself reaches the other's pods too, and is answered.
     assert all(a.node.ping(address) for address in other.addresses)
+
+
+@pytest.mark.parametrize(
+    ("backend", "outer", "inner"),
+    [
+        ("host-gw", (6,), (6,)),
+        ("vxlan", (6,), (6,)),
+        ("vxlan", (4,), (4, 6)),
+        ("vxlan", (6,), (4, 6)),
+    ],
+)
+def test_nodes_that_have_one_ip_version_only(
+    make_fabric: Callable[..., Fabric],
+    backend: str,
+    outer: tuple[int, ...],
+    inner: tuple[int, ...],
+) -> None:
+    """Pods of the other version go by the tunnel all the same."""
+    fabric = make_fabric(versions=outer, pod_versions=inner)
+    a, b = fabric.join("a"), fabric.join("b")
+    fabric.write()
+    fabric.start(backend=backend)
+    one, other = a.pod(), b.pod()
+    wait_until(lambda: one.reaches(other), "the pods reach each other")
+    assert other.reaches(one, size=1430 - 48)
+    assert len(other.addresses) == len(inner)
+    assert len(a.tunnels()) == (backend == "vxlan")
 
 
 def test_three_nodes_on_two_networks_with_backend_auto(fabric: Fabric) -> None:

@@ -241,6 +241,19 @@ def test_a_new_mtu_of_the_underlay_is_followed(
     }  # fmt: skip
 
 
+@BACKENDS
+def test_backend_local_takes_all_away(
+    subject: Callable[[str], Subject], backend: str, node: Place
+) -> None:
+    subject(backend).run(cluster(2))
+    one = subject("local")
+    one.run(cluster(2))
+    one.clock.now_s += steps.LINGER_S
+    one.run(cluster(2))
+    assert one.whole()
+    assert (node.routes(), node.links()) == ([], {"eth0", "other"})
+
+
 # switching ---------------------------------------------------------------------------------------
 
 

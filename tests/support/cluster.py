@@ -31,6 +31,8 @@ SUBNETS = {
     2: {4: "198.51.100.{}/24", 6: "2001:db8:2::{}/64"},
 }
 POD_CIDRS = {4: "10.244.{}.0/24", 6: "2001:db8:244:{}::/64"}
+# A link whose own address is still on trial cannot ask for neighbours: 1 to 2 s.
+AT_ONCE = "net.ipv6.conf.default.accept_dad=0"
 ROUTER = {4: "254", 6: "fe"}
 METRICS = "unix:/run/podwire/metrics.sock"
 Json = dict[str, Any]
@@ -53,6 +55,7 @@ class Member:
 
     def _wire(self) -> None:
         port = f"p-{self.name}"
+        self.node.run("sysctl", "-qw", AT_ONCE)
         self.node.configure(f"link add eth0 type veth peer name {port} netns {self.fabric.hub.pid}")
         self.fabric.hub.configure(f"link set {port} up master br{self.subnet}")
         self.node.configure("link set eth0 up")
@@ -77,7 +80,7 @@ class Member:
 
     @property
     def cidrs(self) -> list[str]:
-        return [POD_CIDRS[version].format(self.number) for version in self.fabric.versions]
+        return [POD_CIDRS[version].format(self.number) for version in self.fabric.pod_versions]
 
     def entry(self) -> Json:
         """In the peers file."""
@@ -190,15 +193,18 @@ class Fabric:
         make_node: Callable[[str], Node],
         folder: Path,
         versions: Sequence[int] = (4, 6),
+        pod_versions: Sequence[int] = (4, 6),
         pod_mtu: int = 1430,
     ) -> None:
         self.make_node = make_node
         self.versions = versions
+        self.pod_versions = pod_versions
         self.pod_mtu = pod_mtu
         self.peers = folder / "peers.yaml"
         self.members: list[Member] = []
         self.hub = make_node("hub")
-        self.hub.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        forward = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.hub.run("sysctl", "-qw", AT_ONCE, *forward)
         for number, templates in SUBNETS.items():
             self.hub.configure(f"link add br{number} up type bridge")
             for version in versions:
