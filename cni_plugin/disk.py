@@ -47,8 +47,7 @@ class DiskRecords:
     def _lock(self, network: str, attachment: Attachment, timeout_s: float) -> Iterator[None]:
         path = f"{self._locks}/{digest(network, *attachment)}"
         try:
-            make_private(self._locks)
-            descriptor = acquire(path, timeout_s)
+            descriptor = self._acquire(path, timeout_s)
         except OSError:
             yield
             return
@@ -64,6 +63,13 @@ class DiskRecords:
             with suppress(OSError):
                 os.unlink(path)  # while it is held: who waits sees that it is gone and asks anew
             os.close(descriptor)
+
+    def _acquire(self, path: str, timeout_s: float) -> int:
+        try:
+            return acquire(path, timeout_s)
+        except FileNotFoundError:
+            make_private(self._locks)
+            return acquire(path, timeout_s)
 
     def drop_stale_locks(self) -> None:
         """Lock files of calls that were killed: nobody may ever ask for them again."""

@@ -80,8 +80,9 @@ class Kernel(Protocol):
     def facts(self, conf: NetConf) -> Facts:
         """What the wanted state depends on."""
 
-    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
-        """Those of the objects that exist, as they are."""
+    def observe(self, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
+        """Those of the objects that exist, as they are. fresh: what belongs to a link that is not
+        there is taken to be absent too; applying tells where that is wrong (EEXIST)."""
 
     def apply(self, steps: Sequence[Step], *, stop: bool) -> Applied:
         """stop: give up at the first failure; otherwise go on and report them all."""

@@ -85,7 +85,7 @@ def serve(call: Call, worker: Worker) -> tuple[Reply | None, CallReport]:
         document: dict[str, Any], warn: Callable[[str], None], *, lenient: bool
     ) -> NetConf:
         with stages.timed("config"):
-            conf = worker.load_conf(document, warn, lenient=lenient)
+            conf = worker.load_conf(document, call.stdin, warn, lenient=lenient)
         call.network = conf.name
         return conf
 

@@ -22,7 +22,7 @@ from cni_plugin.agent.statuses import Statuses
 from cni_plugin.cni.errors import TryAgainLater
 from cni_plugin.cni.skel import error_reply
 from cni_plugin.cni.values import Reply
-from cni_plugin.kernel.host import Commits, Host
+from cni_plugin.kernel.host import Host
 
 CALLS_MAX = 1024  # that wait or run; kubelet starts some 20 pods at a time
 REMOVING_THREADS, PATIENT_THREADS = 64, 4
@@ -114,11 +114,16 @@ class Desk:
         self._idle = asyncio.Event()
         self._idle.set()
         self.statuses = Statuses()
-        shared, commits = Shared(), Commits()
+        shared = Shared()
 
         def workers(count: int, *, patient: bool, together: bool) -> list[Worker]:
             return [
-                Worker(shared, patient=patient, together=together, host=Host(commits))
+                Worker(
+                    shared,
+                    patient=patient,
+                    together=together,
+                    host=Host(shared.commits, netns=shared.netns),
+                )
                 for _ in range(count)
             ]
 

@@ -42,7 +42,9 @@ class Keeper:
         self._readiness = readiness
         self._changed = changed
         self._thread = ThreadPoolExecutor(1, "keeper")
-        self._worker = Worker(Shared(), patient=False, together=False, host=Host())
+        shared = Shared()
+        host = Host(netns=shared.netns)
+        self._worker = Worker(shared, patient=False, together=False, host=host)
         self._reconciler = node_reconciler(self._warn, config.data_dirs)
         self._repairer = Repairer(self._worker.host)
 

@@ -15,15 +15,15 @@ from typing import Any
 
 from cni_plugin.agent.stages import Stages, Timed
 from cni_plugin.cni.conf_cache import Cached
-from cni_plugin.cni.conf_load import read_conf
+from cni_plugin.cni.conf_load import KNOWN_BYTES, KNOWN_MAX, read_conf
 from cni_plugin.cni.values import Attachment, NetConf, Request, Result
 from cni_plugin.config_cache import ConfigCache
 from cni_plugin.disk import DiskRecords
 from cni_plugin.kernel.background import Background
 from cni_plugin.kernel.execute import Outcome
-from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.host import Commits, Host
 from cni_plugin.kernel.joint import JointRemoval
-from cni_plugin.kernel.namespace import NetnsGone, verify
+from cni_plugin.kernel.namespace import NetnsGone, open_own_netns, verify
 from cni_plugin.kernel.places import Places
 from cni_plugin.kernel.port import NodeKernel, OpenNetns
 from cni_plugin.model.objects import HOST
@@ -32,6 +32,7 @@ from cni_plugin.ports import Netns, Ports
 from cni_plugin.wiring import node_ports
 from ipam.disk import LOCK_TIMEOUT_S, DiskLeases
 from ipam.errors import LockTimeout
+from ipam.node import read_boot_id
 from ipam.values import IPAddress, IpamConf
 
 Warn = Callable[[str], None]
@@ -54,9 +55,22 @@ class Shared:
 
     def __init__(self) -> None:
         self.confs: dict[bytes, Cached] = {}
-        self.joint = JointRemoval(Host(background=Background()))
+        self.netns = open_own_netns()  # as long as the process lives
+        self.commits = Commits()
+        self.joint = JointRemoval(Host(self.commits, Background(), self.netns))
         # By folder. flock(2) between threads means polling; among ourselves we queue.
         self.stores: dict[tuple[str, str], Lock] = {}
+        self.boot_id = read_boot_id()  # the agent ends with the boot
+        self.calls: dict[bytes, NetConf] = {}
+
+    def remember(self, stdin: bytes, conf: NetConf) -> None:
+        """The config of a whole stdin: the runtime sends the very same for every pod that asks for
+        nothing of its own."""
+        if len(stdin) > KNOWN_BYTES:
+            return
+        while len(self.calls) >= KNOWN_MAX:
+            self.calls.pop(next(iter(self.calls)), None)
+        self.calls[stdin] = conf
 
 
 class Worker:
@@ -73,7 +87,12 @@ class Worker:
         """The ports of one call. netns_fd stays the caller's to close."""
         plain = node_ports(warn)
         limit_s = LOCK_TIMEOUT_S if self._patient else AT_ONCE_S
-        leases: Any = DiskLeases(self._address_in_use, warn=warn, lock_timeout_s=limit_s)
+        leases: Any = DiskLeases(
+            self._address_in_use,
+            boot_id=lambda: self._shared.boot_id,
+            warn=warn,
+            lock_timeout_s=limit_s,
+        )
         if not self._patient:
             leases = _OneAtATime(leases, self._shared.stores)
         timed: Any = Timed(leases, stages)
@@ -82,7 +101,7 @@ class Worker:
             leases=timed,
             records=records,
             delegate=_decline,
-            netns=lambda path: _given_netns(path, netns_fd, netns_errno),
+            netns=lambda path: _given_netns(path, netns_fd, netns_errno, self.host),
             kernel=lambda netns: self._kernel(netns, stages),
         )
 
@@ -102,17 +121,27 @@ class Worker:
         finally:
             places.close()
 
-    def load_conf(self, document: dict[str, Any], warn: Warn, *, lenient: bool) -> NetConf:
-        """The config, from memory when it has been seen. Raises Declined for one whose addresses
-        come from a program of the node, which the agent may not see."""
-        conf = read_conf(
-            document,
-            warn,
-            lenient=lenient,
-            read=self._cache.read,
-            write=self._cache.write,
-            known=self._shared.confs,
-        )
+    def load_conf(
+        self, document: dict[str, Any], stdin: bytes, warn: Warn, *, lenient: bool
+    ) -> NetConf:
+        """The config, from memory when it has been seen. stdin: what the document was made of.
+        Raises Declined for one whose addresses come from a program of the node, which the agent
+        may not see."""
+        lines: list[str] = []
+        conf = self._shared.calls.get(stdin) if not lenient else None
+        if conf is None:
+            conf = read_conf(
+                document,
+                lines.append,
+                lenient=lenient,
+                read=self._cache.read,
+                write=self._cache.write,
+                known=self._shared.confs,
+            )
+            for line in lines:
+                warn(line)
+            if not lenient and not lines and "prevResult" not in document:
+                self._shared.remember(stdin, conf)
         if conf.ipam is not None and not conf.ipam.in_process:
             raise Declined
         return conf
@@ -177,14 +206,14 @@ class _Together(NodeKernel):
 
 
 @contextmanager
-def _given_netns(path: str, descriptor: int | None, number: int) -> Iterator[OpenNetns]:
+def _given_netns(path: str, descriptor: int | None, number: int, host: Host) -> Iterator[OpenNetns]:
     """The namespace that the launcher has opened. Raises InvalidNetns, NetnsGone without one."""
     if descriptor is None:
         raise NetnsGone(
             f"CNI_NETNS {path!r} cannot be opened: {os.strerror(number)}",
             "it must be the path of a network namespace, for example /var/run/netns/NAME",
         )
-    verify(descriptor, path)
+    verify(descriptor, path, host.netns)
     yield OpenNetns(descriptor)
 
 

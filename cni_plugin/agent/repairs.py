@@ -13,7 +13,8 @@ from cni_plugin.cni.errors import CNIError
 from cni_plugin.kernel.monitor import EVERYTHING, Monitor, Suspects
 from cni_plugin.reconcile.repair import Mended
 
-SETTLE_S = 0.3  # after the first event
+GATHER_S = 0.2  # events are read this long after the first: none is to hold up the call it is of
+SETTLE_S = 0.1  # after they were read: more may be on their way
 PACE_S = 1.0  # between the beginnings of two passes
 PERIOD_S = 60.0  # without any event
 FAILED_S = 5.0  # after a pass that could not look
@@ -36,14 +37,12 @@ class Repairs:
         if monitor is None:
             await self._passes()
             return
-        loop = asyncio.get_running_loop()
+        hearing = asyncio.create_task(self._hear(monitor))
         try:
-            for descriptor in monitor.descriptors:
-                loop.add_reader(descriptor, self._readable, monitor)
             await self._passes()
         finally:
-            for descriptor in monitor.descriptors:
-                loop.remove_reader(descriptor)
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
             monitor.close()
 
     def _monitor(self) -> Monitor | None:
@@ -53,11 +52,25 @@ class Repairs:
             self._warn(f"changes are not heard of, only looked for each minute: {error}")
             return None
 
-    def _readable(self, monitor: Monitor) -> None:
-        suspects = monitor.drain()
-        if suspects is not None:
-            self._suspects = suspects.joined(self._suspects)
-            self._woken.set()
+    async def _hear(self, monitor: Monitor) -> None:
+        """Until it is cancelled. A descriptor is not watched while events are gathered: the loop
+        would wake for each."""
+        loop = asyncio.get_running_loop()
+        came = asyncio.Event()
+        while True:
+            came.clear()
+            for descriptor in monitor.descriptors:
+                loop.add_reader(descriptor, came.set)
+            try:
+                await came.wait()
+            finally:
+                for descriptor in monitor.descriptors:
+                    loop.remove_reader(descriptor)
+            await asyncio.sleep(GATHER_S)
+            suspects = monitor.drain()
+            if suspects is not None:
+                self._suspects = suspects.joined(self._suspects)
+                self._woken.set()
 
     async def _passes(self) -> None:
         loop = asyncio.get_running_loop()

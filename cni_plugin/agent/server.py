@@ -136,10 +136,12 @@ class Connection:
         self._head: Head | None = None
         self._call: Call | None = None
         self._out = b""
+        self._writing = False  # the loop waits until the client takes more
         self._reply: Reply | None = None
         client.setblocking(False)
         self._limit = self._loop.call_later(REQUEST_LIMIT_S, self._too_slow)
-        self._loop.add_reader(client, self._readable)
+        # By number: of a socket the loop would make a text whenever it does not know it yet.
+        self._loop.add_reader(client.fileno(), self._readable)
         server.connections.add(self)  # before it may end
         self._readable()  # a launcher has mostly sent all by the time it is accepted
 
@@ -230,9 +232,10 @@ class Connection:
             self._gone()
             return
         if self._out:
-            self._loop.add_writer(self._client, self._writable)
+            self._loop.add_writer(self._client.fileno(), self._writable)
+            self._writing = True
             return
-        self._loop.remove_writer(self._client)
+        self._stop_writing()
         if self._call is None:  # an answer to what was no request: nobody confirms it
             self._close()
 
@@ -273,8 +276,13 @@ class Connection:
         self._server.desk.undo(call, self._server.sink)
 
     def _stop_listening(self) -> None:
-        self._loop.remove_reader(self._client)
-        self._loop.remove_writer(self._client)
+        self._loop.remove_reader(self._client.fileno())
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._loop.remove_writer(self._client.fileno())
+            self._writing = False
 
     def _close(self) -> None:
         self._limit.cancel()

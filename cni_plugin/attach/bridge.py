@@ -156,10 +156,10 @@ def _vlan_foot(wiring: Wiring, mtu: int) -> Iterator[Obj]:
         master=conf.bridge,
         alias=f"podwire-gateway {conf.vlan} {conf.name}"[: names.ALIAS_MAX],
         peer_place=HOST,
+        up=True,
     )
     yield PortVlan(port, conf.vlan, default=False)
     yield from no_autoconfiguration(HOST, foot, wiring.facts)
-    yield Up(HOST, port)
     yield Up(HOST, foot)
 
 
@@ -173,10 +173,8 @@ def _port(wiring: Wiring, mtu: int) -> Iterator[Obj]:
     yield Port(link, hairpin=conf.hairpin, isolated=conf.port_isolation)
     if conf.vlan:
         yield PortVlan(link, conf.vlan, default=conf.preserve_default_vlan)
-    yield from no_autoconfiguration(HOST, link, wiring.facts)
-    if wiring.facts.ipv6:  # a port speaks no IP of its own
+    if wiring.facts.ipv6:  # a port speaks no IP of its own, and has no IPv4 without an address
         yield Sysctl(HOST, ("ipv6", "conf", link, "disable_ipv6"), "1")
-    yield Up(HOST, link)
 
 
 def _routes(wiring: Wiring) -> Iterator[Obj]:

@@ -36,7 +36,6 @@ from cni_plugin.model.objects import (
     Obj,
     RouteTo,
     Sysctl,
-    Up,
 )
 from ipam.values import IPAddress, IPNetwork, Route
 
@@ -63,7 +62,6 @@ def _host_end(wiring: Wiring) -> Iterator[Obj]:
     yield from no_autoconfiguration(HOST, link, wiring.facts)
     if wiring.facts.ipv6:
         yield Sysctl(HOST, ("ipv6", "conf", link, "accept_dad"), "0")
-    yield Up(HOST, link)
 
 
 def _hop(ip: IPConfig) -> IPAddress:

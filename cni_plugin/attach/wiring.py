@@ -131,6 +131,7 @@ def veth(wiring: Wiring, *, master: str, mtu: int) -> Veth:
         mtu=mtu,
         master=master,
         alias=names.alias(wiring.conf.name, *wiring.attachment),
+        up=True,
     )
 
 

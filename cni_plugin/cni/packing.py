@@ -24,11 +24,27 @@ from ipam.values import IpamConf, Range, Route
 CONF_TUPLES = (NetConf, IpamConf, Range, Route, Dns, RuntimeConf)
 _TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 _TUPLES = (*CONF_TUPLES, Result, Interface, IPConfig)
+TEXTS_MAX = 16  # networks of one node
+_texts: dict[int, tuple[NetConf, str]] = {}
 _CLASSES: Mapping[str, Any] = {cls.__name__: cls for cls in (*_TEXTS, *_TUPLES)}
 
 
 def to_text(value: Any) -> str:
-    """A value as one line."""
+    """A value as one line. A config is the very same object for every pod that the agent wires and
+    that asks for nothing of its own, so its text is kept."""
+    if not isinstance(value, NetConf):
+        return _dumped(value)
+    known = _texts.get(id(value))
+    if known is not None and known[0] is value:
+        return known[1]
+    if len(_texts) >= TEXTS_MAX:
+        _texts.clear()
+    text = _dumped(value)
+    _texts[id(value)] = (value, text)  # kept alive with it: the id stays its own
+    return text
+
+
+def _dumped(value: Any) -> str:
     return json.dumps(pack(value), separators=(",", ":"))
 
 

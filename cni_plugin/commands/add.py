@@ -188,8 +188,9 @@ class _Call:
         attempts = ATTEMPTS
         while True:
             wanted = desired_state(self._wiring(addressing))
-            self._save(PENDING, addressing, wanted)
-            failure = self._bring_about(wanted)
+            own = owned(wanted.objects)
+            self._save(PENDING, addressing, wanted, own)
+            failure = self._bring_about(wanted, own, fresh=attempts == ATTEMPTS)
             if failure is None:
                 break
             attempts -= 1
@@ -197,16 +198,18 @@ class _Call:
                 raise failure
         if self._request.conf.enable_dad:
             self._kernel.settled(self._request.attachment.ifname)
-        self._save(phase, addressing, wanted)
+        self._save(phase, addressing, wanted, own)
         return wanted.result
 
-    def _bring_about(self, wanted: Desired) -> CNIError | None:
+    def _bring_about(
+        self, wanted: Desired, own: tuple[Obj, ...], *, fresh: bool
+    ) -> CNIError | None:
         """Applies the difference, once; the failure that ended it, if any."""
-        found = self._kernel.observe((*wanted.objects, *wanted.obsolete))
+        found = self._kernel.observe((*wanted.objects, *wanted.obsolete), fresh=fresh)
         for route in ceded(wanted.objects, found):
             self._ports.warn(f"{describe_object(route)}: left to another interface that has it")
         steps = (*removal(wanted.obsolete, found), *diff(wanted.objects, found))
-        self._made += tuple(obj for obj in owned(wanted.objects) if key(obj) not in found)
+        self._made += tuple(obj for obj in own if key(obj) not in found)
         outcome = self._kernel.apply(steps, stop=True)
         self._applied += outcome.done
         return outcome.failures[0] if outcome.failures else None
@@ -222,7 +225,7 @@ class _Call:
             facts=self._kernel.facts(request.conf),
         )
 
-    def _save(self, phase: str, addressing: Result, wanted: Desired) -> None:
+    def _save(self, phase: str, addressing: Result, wanted: Desired, own: tuple[Obj, ...]) -> None:
         request, ipam = self._request, self._request.conf.ipam
         self._ports.records.save(
             Record(
@@ -236,7 +239,7 @@ class _Call:
                 ipam_type=ipam.type if ipam else "",
                 data_dir=ipam.data_dir if ipam else "",
                 addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
-                owned=owned(wanted.objects),
+                owned=own,
                 request=request.id,
                 conf=to_text(request.conf) if phase == DONE else "",
                 result=to_text(wanted.result) if phase == DONE else "",

@@ -273,7 +273,9 @@ def _veth_messages(places: Places, step: Step, veth: Veth, line: Line) -> Iterat
         yield rtnl.new_veth(veth, netns_fd, master, line)
         yield rtnl.change_link(veth.name, rtnl.LinkChange(alias=veth.alias), line)
     else:
-        change = rtnl.LinkChange(mac=veth.mac, mtu=veth.mtu, master=master, alias=veth.alias)
+        change = rtnl.LinkChange(
+            up=veth.up, mac=veth.mac, mtu=veth.mtu, master=master, alias=veth.alias
+        )
         yield rtnl.change_link(veth.name, change, line)
 
 

@@ -21,14 +21,22 @@ def nft_forward_drops(filter_socket: Socket | None, version: int) -> bool:
     return nft.forward_policy(filter_socket, NFT_FAMILY[version]) == "drop"
 
 
+def _legacy_tables(version: int) -> str:
+    try:
+        return read_file(LEGACY_TABLES[version])
+    except OSError:  # no legacy tables in this kernel, or not ours to read
+        return ""
+
+
 def legacy_filter_loaded(version: int) -> bool:
     """Whether this namespace has a legacy `filter` table; its policy only iptables-legacy tells."""
-    try:
-        return "filter" in read_file(LEGACY_TABLES[version]).split()
-    except OSError:  # no legacy tables in this kernel, or not ours to read
-        return False
+    return "filter" in _legacy_tables(version).split()
 
 
 def may_drop(host: Host, version: int) -> bool:
-    """False: certainly not. True: kernel.iptables finds out which flavour does."""
-    return host.forward_policy(NFT_FAMILY[version]) == "drop" or legacy_filter_loaded(version)
+    """False: certainly not, or not for more than a second. True: kernel.iptables finds out which
+    flavour does."""
+    if host.forward_policy(NFT_FAMILY[version]) == "drop":
+        return True
+    path = LEGACY_TABLES[version]
+    return "filter" in (host.recent(path, lambda: _legacy_tables(version)) or "").split()

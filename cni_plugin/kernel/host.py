@@ -1,4 +1,4 @@
-"""The sockets of the host's namespace, and what is known of nftables' rules there.
+"""The sockets of the host's namespace, and what is remembered of what they told.
 
 A direct run makes one for its call; the agent keeps one a worker, so that calls share the sockets
 and a rule set that was read once is read again only when somebody has changed it.
@@ -7,12 +7,17 @@ and a rule set that was read once is read again only when somebody has changed i
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from cni_plugin.kernel import nft
+from cni_plugin.kernel.namespace import open_own_netns
 from cni_plugin.kernel.netlink import NETLINK_NETFILTER, KernelError, Message, Socket
 from cni_plugin.model.objects import Key, RuleChain, key
 from ipam.lean_typing import NamedTuple, Protocol
+
+RECENT_S = 1.0  # how old the node's own settings may be that a new attachment counts on
 
 
 class Commits:
@@ -41,9 +46,17 @@ class Deletes(Protocol):
 class Host:
     """Sockets, opened on first use. For one thread at a time; its workers share `commits`.
 
-    background: deletes links without waiting for more than that they are gone."""
+    background: deletes links without waiting for more than that they are gone. netns: a descriptor
+    of the host's namespace that somebody else keeps."""
 
-    def __init__(self, commits: Commits | None = None, background: Deletes | None = None) -> None:
+    def __init__(
+        self,
+        commits: Commits | None = None,
+        background: Deletes | None = None,
+        netns: int | None = None,
+    ) -> None:
+        self._netns = netns
+        self._keeps_netns = netns is None
         self._route: Socket | None = None
         self._filter: Socket | None = None
         self._commits = commits or Commits()
@@ -52,6 +65,15 @@ class Host:
         self._policies: dict[str, str | None] = {}
         # The rule set's generation less our commits: the same as long as nobody else commits.
         self._foreign = -1
+        self._looked = False
+        self._recent: dict[object, tuple[float, str | None]] = {}
+
+    @property
+    def netns(self) -> int:
+        """A descriptor of the host's namespace, which the thread is in that asks first."""
+        if self._netns is None:
+            self._netns = open_own_netns()
+        return self._netns
 
     @property
     def route(self) -> Socket:
@@ -99,9 +121,24 @@ class Host:
             self._policies[family] = nft.forward_policy(self.filter_if_any, family)
         return self._policies[family]
 
+    def recent(self, what: object, read: Callable[[], str | None]) -> str | None:
+        """What `read` has told within the last second, for settings that hardly ever change."""
+        now_s = time.monotonic()
+        at_s, value = self._recent.get(what, (-RECENT_S, None))
+        if now_s - at_s >= RECENT_S:
+            value = read()
+            self._recent[what] = (now_s, value)
+        return value
+
+    def look_again(self) -> None:
+        """The rules are asked about anew: something was changed, or may have been."""
+        self._looked = False
+
     def _keep_or_forget(self) -> None:
         """Every commit, whoever makes it, raises the generation by one: when it has risen by more
         than this process has committed, nothing that was seen counts."""
+        if self._looked:
+            return
         socket = self.filter_if_any
         ours = self._commits.count  # before asking: a commit meanwhile only costs a reading
         foreign = -1 if socket is None else nft.generation(socket) - ours
@@ -109,6 +146,7 @@ class Host:
             self._chains.clear()
             self._policies.clear()
             self._foreign = foreign
+        self._looked = True
 
     def commit(self, messages: Sequence[Message], *, chains: bool) -> None:
         """One transaction. chains: it makes or takes away some, so that every worker's view of
@@ -124,4 +162,9 @@ class Host:
         for socket in (self._route, self._filter):
             if socket is not None:
                 socket.close()
+        if self._netns is not None and self._keeps_netns:
+            os.close(self._netns)
+            self._netns = None
         self._route = self._filter = None
+        self._recent.clear()
+        self._looked = False

@@ -92,6 +92,11 @@ class Links:
         state = self._known.pop(index, None)
         return state.name if state else ""
 
+    def is_up(self, index: int) -> bool:
+        """Whether a watched link was up when it was last heard of."""
+        state = self._known.get(index)
+        return state is not None and state.up
+
     def name(self, index: int) -> str:
         """Its name, "" for one that is not watched."""
         state = self._known.get(index)
@@ -177,8 +182,10 @@ class Monitor:
         return ""
 
     def _of_link(self, received: Received) -> str:
-        family, _, index, _, _ = rtnl.IFINFO.unpack_from(received.body)
+        family, _, index, flags, _ = rtnl.IFINFO.unpack_from(received.body)
         gone = received.type == rtnl.RTM_DELLINK
+        if not gone and flags & rtnl.IFF_UP and self._links.is_up(index):
+            return ""  # most events: one that leaves its bridge is told of by AF_BRIDGE as well
         if family == rtnl.AF_BRIDGE:  # of the port, not of the link: it has left its bridge
             return self._links.name(index) if gone else ""
         return self._links.forget(index) if gone else self._links.learn(rtnl.parse_link(received))

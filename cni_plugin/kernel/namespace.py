@@ -48,15 +48,22 @@ def open_pod_netns(path: str) -> int:
     return descriptor
 
 
-def verify(descriptor: int, path: str) -> None:
-    """Raises InvalidNetns for what is no network namespace, or is the one we are in."""
+def open_own_netns() -> int:
+    """A descriptor of the namespace this thread is in; the caller closes it. Raises OSError."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def verify(descriptor: int, path: str, own: int | None = None) -> None:
+    """Raises InvalidNetns for what is no network namespace, or is the one we are in. own: a
+    descriptor of that, for who has one."""
     try:
         kind = ioctl(descriptor, NS_GET_NSTYPE)
     except OSError:
         kind = 0
     if kind != CLONE_NEWNET:
         raise InvalidNetns(f"CNI_NETNS {path!r} is not a network namespace")
-    if os.path.samestat(os.fstat(descriptor), os.stat("/proc/thread-self/ns/net")):
+    here = os.stat("/proc/thread-self/ns/net") if own is None else os.fstat(own)
+    if os.path.samestat(os.fstat(descriptor), here):
         raise InvalidNetns(
             f"CNI_NETNS {path!r} is the namespace podwire runs in",
             "it must be the pod's own; wiring it would change the node's network",
@@ -92,9 +99,10 @@ def _libc() -> Any:
     return _loaded[0]
 
 
-def inside(descriptor: int, work: Callable[[], T]) -> T:
-    """Runs work with this thread in the namespace and comes back, also when it raises."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def inside(descriptor: int, work: Callable[[], T], home: int | None = None) -> T:
+    """Runs work with this thread in the namespace and comes back, also when it raises. home: a
+    descriptor of the namespace this thread is in, for who has one."""
+    back = open_own_netns() if home is None else home
     try:
         try:
             _setns(descriptor)
@@ -106,9 +114,10 @@ def inside(descriptor: int, work: Callable[[], T]) -> T:
         try:
             return work()
         finally:
-            _return_home(home)
+            _return_home(back)
     finally:
-        os.close(home)
+        if home is None:
+            os.close(back)
 
 
 def _return_home(home: int) -> None:

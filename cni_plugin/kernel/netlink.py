@@ -129,8 +129,17 @@ def attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def attribute_map(data: bytes, offset: int = 0) -> Attrs:
-    """The attributes by type; of several with one type, the last."""
-    return dict(attributes(data, offset))
+    """The attributes by type; of several with one type, the last. Its own loop: every answer is
+    read with it."""
+    found: Attrs = {}
+    end = len(data)
+    while offset + 4 <= end:
+        size, kind = ATTR.unpack_from(data, offset)
+        if size < 4 or offset + size > end:
+            break
+        found[kind & NLA_TYPE_MASK] = data[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+    return found
 
 
 def string(data: bytes) -> str:
@@ -185,7 +194,7 @@ class Socket:
         self._socket.close()
 
     def batch(self, messages: Sequence[Message]) -> list[KernelError | None]:
-        """Sends all and waits for each one's acknowledgement, in order; see `_datagram`."""
+        """Sends all and waits for each one's outcome, in order; see `_datagram`."""
         return [
             outcome
             for start in range(0, len(messages), BATCH_MAX)
@@ -193,45 +202,47 @@ class Socket:
         ]
 
     def _datagram(self, messages: Sequence[Message]) -> list[KernelError | None]:
-        """Sends all in one datagram and waits for each one's acknowledgement, in order.
+        """Sends all in one datagram and waits for the last one's answer.
 
-        The kernel goes on after a failure, so the outcome of every message is returned. A datagram
-        that was not taken is the failure of each message; of those whose answer was lost
-        (ENOBUFS from recv, netlink(7)) nobody knows whether they were done."""
+        The kernel does them in order, goes on after a failure, and tells each failure unasked
+        (netlink_rcv_skb), so the last one's acknowledgement says that those before it have
+        succeeded of which nothing was heard. A datagram that was not taken is the failure of each
+        message; of those whose answer was lost (ENOBUFS from recv, netlink(7)) nobody knows
+        whether they were done."""
         first = self._sequence + 1
         outcomes: list[KernelError | None] = [None] * len(messages)
-        missing = set(range(len(messages)))
+        answered: set[int] = set()
         try:
-            self._send(messages, NLM_F_ACK)
-            while missing:
+            self._send_flagged(_last_acknowledged(messages))
+            while messages and len(messages) - 1 not in answered:
                 for sequence, message in self._receive():
                     index = sequence - first
-                    if index in missing and message.type == NLMSG_ERROR:
-                        missing.discard(index)
+                    if 0 <= index < len(messages) and message.type == NLMSG_ERROR:
+                        answered.add(index)
                         outcomes[index] = _error(message, messages[index].line)
         except KernelError as error:
-            for index in missing:
+            for index in {*range(len(messages))} - answered:
                 outcomes[index] = KernelError(error.errno, messages[index].line, error.extended)
         return outcomes
 
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
         """Sends messages between begin and end: the kernel takes all of them or none.
 
-        Only those between are acknowledged (begin and end are in new kernels only), and after a
-        failure not all are: the first error ends the waiting. It is raised."""
+        Acknowledged is the last of those between (begin and end are in new kernels only); the
+        failures of others come before that. The first is raised."""
         first = self._sequence + 1
-        self._send_flagged([(begin, 0), *((message, NLM_F_ACK) for message in messages), (end, 0)])
-        missing = set(range(1, len(messages) + 1))
-        while missing:
+        self._send_flagged([(begin, 0), *_last_acknowledged(messages), (end, 0)])
+        while messages:
             for sequence, received in self._receive():
                 index = sequence - first
                 if received.type != NLMSG_ERROR or not 0 <= index <= len(messages) + 1:
                     continue  # the late answer to a call before
-                missing.discard(index)
                 line = messages[index - 1].line if 0 < index <= len(messages) else begin.line
                 failure = _error(received, line)
                 if failure is not None:
                     raise failure
+                if index == len(messages):
+                    return
 
     def get(self, message: Message) -> Received | None:
         """The single answer to a get request; None when there is no such object."""
@@ -326,6 +337,11 @@ class Socket:
         except OSError as error:
             raise KernelError(error.errno or 0, "netlink answer") from error
         return messages_in(bytes(memoryview(self._buffer)[:end]))
+
+
+def _last_acknowledged(messages: Sequence[Message]) -> Iterator[tuple[Message, int]]:
+    last = len(messages) - 1
+    return ((one, NLM_F_ACK if index == last else 0) for index, one in enumerate(messages))
 
 
 def messages_in(data: bytes) -> Iterator[tuple[int, Received]]:

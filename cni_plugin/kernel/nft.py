@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from cni_plugin.filter.tables import FAMILY_SETS, SETS, TABLE, VERDICT_MAPS
 from cni_plugin.kernel.netlink import (
     NLM_F_CREATE,
+    NLM_F_EXCL,
     KernelError,
     Line,
     Message,
@@ -213,11 +214,10 @@ def _element_line(verb: str, element: Element) -> str:
 
 
 def new_element(element: Element) -> Message:
-    """Adds an element; the very same one being there is fine."""
+    """Adds an element; EEXIST when one with its key is there."""
     body = _element_list(element, whole=True)
-    return _message(
-        NEWSETELEM, element.family, body, lambda: _element_line("add", element), NLM_F_CREATE
-    )
+    flags = NLM_F_CREATE | NLM_F_EXCL
+    return _message(NEWSETELEM, element.family, body, lambda: _element_line("add", element), flags)
 
 
 def delete_element(element: Element) -> Message:

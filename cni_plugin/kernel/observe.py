@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from ipaddress import ip_address
 
 from cni_plugin.kernel import nft, rtnl, sysctl
 from cni_plugin.kernel.netlink import KernelError, Socket
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import (
+    HOST,
     POD,
     Addr,
     AnyLink,
@@ -40,9 +42,12 @@ PROBES = tuple(
 )
 
 
-def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
-    """The objects that exist, by key. A pod namespace that is gone holds nothing."""
-    wanted = list(objects)
+def observe(places: Places, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
+    """The objects that exist, by key. A pod namespace that is gone holds nothing.
+
+    fresh: elements whose link is not there are taken to be absent too, unasked, and the node's own
+    settings may be those of a second ago."""
+    wanted = [obj for obj in objects if not (fresh and _is_orphan(places, obj))]
     found: list[Obj] = []
     chains = [obj for obj in wanted if isinstance(obj, RuleChain)]
     if chains:
@@ -58,8 +63,13 @@ def observe(places: Places, objects: Iterable[Obj]) -> dict[Key, Obj]:
         reader = _READERS.get(type(obj))
         if reader and (seen := reader(places, obj)) is not None:
             found.append(seen)
-    found += _sysctls(places, [obj for obj in wanted if isinstance(obj, Sysctl)])
+    sysctls = [obj for obj in wanted if isinstance(obj, Sysctl)]
+    found += _sysctls(places, sysctls, fresh=fresh)
     return {key(obj): obj for obj in found}
+
+
+def _is_orphan(places: Places, obj: Obj) -> bool:
+    return isinstance(obj, Element) and bool(obj.owner) and not places.link(HOST, obj.owner or "")
 
 
 def _crowded(elements: list[Element]) -> list[Element]:
@@ -107,6 +117,7 @@ def _veth(places: Places, wanted: Veth) -> Veth | None:
         master=places.name_of("host", link.master) if link.master else "",
         alias=link.alias,
         peer_place=wanted.peer_place,
+        up=bool(link.flags & rtnl.IFF_UP),
     )
 
 
@@ -198,18 +209,22 @@ def _route_to(place: str, name: str, route: rtnl.Route) -> RouteTo:
     )
 
 
-def _sysctls(places: Places, wanted: list[Sysctl]) -> Iterator[Sysctl]:
+def _sysctls(places: Places, wanted: list[Sysctl], *, fresh: bool) -> Iterator[Sysctl]:
     """Those of a link that is not there are not looked for; the pod is entered once."""
     there = [obj for obj in wanted if _may_be_there(places, obj)]
     for place in dict.fromkeys(obj.place for obj in there):
         here = [obj for obj in there if obj.place == place]
-        for obj, value in zip(here, _values(places, place, here), strict=True):
+        recent = fresh and place == HOST
+        for obj, value in zip(here, _values(places, place, here, recent=recent), strict=True):
             if value is not None:
                 yield obj._replace(value=value)
 
 
-def _values(places: Places, place: str, wanted: list[Sysctl]) -> list[str | None]:
-    return places.run(place, lambda: [sysctl.read(obj.path) for obj in wanted])
+def _values(places: Places, place: str, wanted: list[Sysctl], *, recent: bool) -> list[str | None]:
+    paths = [obj.path for obj in wanted]
+    if recent:
+        return [places.on_host.recent(path, partial(sysctl.read, path)) for path in paths]
+    return places.run(place, lambda: [sysctl.read(path) for path in paths])
 
 
 def _may_be_there(places: Places, wanted: Sysctl) -> bool:

@@ -28,6 +28,7 @@ class Places:
         self._pod: Socket | None = None
         self._borrowed = host is not None
         self.on_host = host or Host()
+        self.on_host.look_again()
         self._links: dict[tuple[str, str], rtnl.Link | None] = {}
         self._addresses: dict[tuple[str, int], list[rtnl.Address]] = {}
         self._routes: dict[tuple[int, int], list[rtnl.Route]] = {}
@@ -67,7 +68,7 @@ class Places:
 
     def run(self, place: str, work: Callable[[], T]) -> T:
         """Does work with the thread in that place (sysctls, opening sockets)."""
-        return inside(self.netns_fd, work) if place == POD else work()
+        return inside(self.netns_fd, work, self.on_host.netns) if place == POD else work()
 
     def link(self, place: str, name: str) -> rtnl.Link | None:
         """A link by name, remembered until `forget`."""
@@ -121,6 +122,7 @@ class Places:
 
     def forget(self) -> None:
         """What was seen may have changed."""
+        self.on_host.look_again()
         self._links.clear()
         self._addresses.clear()
         self._routes.clear()

@@ -23,9 +23,14 @@ from cni_plugin.ports import Netns
 from ipam.values import IPAddress
 
 MARK = "podwire "  # how the alias of our links begins, see model.names.alias
+IPV6 = "/proc/sys/net/ipv6"
 BRIDGE_NF = ("bridge", "bridge-nf-call-iptables")
 DAD_TIMEOUT_S = 5.0  # RFC 4862: one probe, one second; the kernel adds up to another one
 DAD_POLL_S = 0.02
+
+
+def _ipv6() -> str | None:
+    return IPV6 if os.path.exists(IPV6) else None
 
 
 class OpenNetns:
@@ -53,13 +58,12 @@ class NodeKernel:
         self._places = places
 
     def facts(self, conf: NetConf) -> Facts:
-        self._places.forget()
         bridge = self._bridge_facts(conf) if conf.mode == "bridge" else None
         return Facts(
             bridge=bridge,
             uplink_mtu=None if bridge or conf.mtu else uplink_mtu(self._places.host),
             fresh_mac=mac_address("bridge", os.urandom(8).hex()),
-            ipv6=os.path.exists("/proc/sys/net/ipv6"),
+            ipv6=self._places.on_host.recent(IPV6, _ipv6) is not None,
             forward_drops=self._forward_drops(),
         )
 
@@ -87,8 +91,8 @@ class NodeKernel:
 
         return tuple(v for v in suspects if dropping(self._places.filter, v))
 
-    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
-        return observe(self._places, objects)
+    def observe(self, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
+        return observe(self._places, objects, fresh=fresh)
 
     def survey(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
         """`observe` for objects of very many attachments at once, on the host only."""
@@ -141,7 +145,8 @@ class NodeKernel:
             time.sleep(DAD_POLL_S)
 
     def bridged_packets_filtered(self) -> bool:
-        return sysctl.read(BRIDGE_NF) == "1"
+        host = self._places.on_host
+        return host.recent(BRIDGE_NF, lambda: sysctl.read(BRIDGE_NF)) == "1"
 
     def holds(self, network: str, address: IPAddress) -> bool:
         """Whether a pod of the network on this node has the address."""

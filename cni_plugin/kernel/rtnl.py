@@ -56,6 +56,7 @@ FAMILY = {4: 2, 6: 10}  # AF_INET, AF_INET6
 IFF_UP, IFF_PROMISC, IFF_LOWER_UP = 0x1, 0x100, 0x10000
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_LINK_NETNSID = 20, 26, 27, 28, 37
+IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN, RTEXT_FILTER_SKIP_STATS = 29, 0x2, 0x8
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_VLAN_FILTERING = 7
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33  # MODE is hairpin
@@ -67,6 +68,9 @@ RTAX_MTU, RTAX_ADVMSS = 2, 8
 RTN_UNICAST, RTNH_F_ONLINK = 1, 4
 NDA_DST, NDA_LLADDR = 1, 2
 NUD_PERMANENT = 0x80
+
+
+WITHOUT_STATISTICS = u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)  # they are half of an answer
 
 
 class Link(NamedTuple):
@@ -118,14 +122,15 @@ def new_bridge(bridge: Bridge, line: Line) -> Message:
 
 
 def new_veth(veth: Veth, netns_fd: int | None, master: int, line: Line) -> Message:
-    """Both ends in one message: this one here, in the bridge, the peer in the pod; both down until
-    their sysctls and addresses are set."""
+    """Both ends in one message: this one here, in the bridge, the peer in the pod. The peer stays
+    down, so nothing passes and no address is made up yet."""
     peer = IFINFO.pack(0, 0, 0, 0, 0)
     peer += text(IFLA_IFNAME, veth.peer or "")
     peer += attr(IFLA_ADDRESS, mac_bytes(veth.peer_mac)) if veth.peer_mac else b""
     peer += u32(IFLA_MTU, veth.mtu) if veth.mtu else b""
     peer += u32(IFLA_NET_NS_FD, netns_fd) if netns_fd is not None else b""
-    body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, veth.name)
+    up = IFF_UP if veth.up else 0
+    body = IFINFO.pack(0, 0, 0, up, up) + text(IFLA_IFNAME, veth.name)
     body += attr(IFLA_ADDRESS, mac_bytes(veth.mac)) if veth.mac else b""
     body += u32(IFLA_MTU, veth.mtu) if veth.mtu else b""
     body += u32(IFLA_MASTER, master) if master else b""
@@ -197,13 +202,14 @@ def delete_group(group: int, line: Line) -> Message:
 
 def get_link(name: str) -> Message:
     """Asks for one link by name."""
-    body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name)
+    body = IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name) + WITHOUT_STATISTICS
     return Message(RTM_GETLINK, 0, body, f"ip link show {name}")
 
 
 def get_link_by_index(index: int) -> Message:
     """Asks for one link by index."""
-    return Message(RTM_GETLINK, 0, IFINFO.pack(0, 0, index, 0, 0), f"ip link show index {index}")
+    body = IFINFO.pack(0, 0, index, 0, 0) + WITHOUT_STATISTICS
+    return Message(RTM_GETLINK, 0, body, f"ip link show index {index}")
 
 
 def dump_links(master: int = 0) -> Message:
@@ -241,8 +247,8 @@ def _flag(found: Attrs, kind: int) -> bool | None:
 
 
 def dump_port_vlans(index: int) -> Message:
-    """RTEXT_FILTER_BRVLAN (0x2) in IFLA_EXT_MASK (29): links of AF_BRIDGE with their VLANs."""
-    body = IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + u32(29, 0x2)
+    """Links of AF_BRIDGE with their VLANs."""
+    body = IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN)
     return Message(RTM_GETLINK, 0, body, f"bridge vlan show (index {index})")
 
 

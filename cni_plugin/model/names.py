@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from _blake2 import blake2b  # hashlib loads OpenSSL: 6 ms of a cold start for the same function
 from base64 import b32encode
+from functools import lru_cache
 
 HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
 TUNNEL_PREFIX = "podwire"  # of the links to other nodes; no host_link begins with it
 ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
+RECENT = 64  # a call asks for its few names again and again
 
 
 def digest(*parts: str, size: int = 8) -> str:
@@ -17,12 +19,14 @@ def digest(*parts: str, size: int = 8) -> str:
     return b32encode(raw).decode().rstrip("=").lower()
 
 
+@lru_cache(RECENT)
 def host_link(network: str, container_id: str, ifname: str) -> str:
     """The host end's name: 64 bits over network, container id and ifname, so two networks never
     clash and DEL finds it without a netns, a result or a record."""
     return HOST_LINK_PREFIX + digest(network, container_id, ifname)
 
 
+@lru_cache(RECENT)
 def mac_address(*parts: str) -> str:
     """A unicast, locally administered MAC that follows from the parts. Setting it when the link is
     made also keeps udev from rewriting it (addr_assign_type NET_ADDR_SET)."""

@@ -36,7 +36,8 @@ class Bridge(NamedTuple):
 
 class Veth(NamedTuple):
     """A veth pair: `name` in the host namespace, `peer` in the pod (or, for a VLAN's gateway, on
-    the host too). master "" is: no bridge."""
+    the host too). master "" is: no bridge. up: the host's end; nothing passes before the peer is up
+    too."""
 
     name: str
     peer: str | None = None
@@ -46,6 +47,7 @@ class Veth(NamedTuple):
     master: str | None = None
     alias: str | None = None
     peer_place: str = POD
+    up: bool | None = None
 
 
 class Vxlan(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cni_plugin.model.objects import (
+    HOST,
     POD,
     Addr,
     AnyLink,
@@ -36,13 +37,15 @@ from ipam.lean_typing import Any, NamedTuple
 Found = Mapping[Key, Obj]
 
 # The order in which things are made; reversed when they are taken away. The guard's elements come
-# before the pod's link is up, so that no frame is ever unguarded; addresses come before the link is
-# up, so that the kernel announces them (arp_notify); routes need the link up.
+# before the pod's link is there, so that no frame is ever unguarded; addresses come before the link
+# is up, so that the kernel announces them (arp_notify); routes need the link up. What hangs on a
+# link is done for one namespace after the other, so that few batches serve.
 _ORDER: tuple[type, ...] = (
-    RuleChain, Bridge, Veth, Vxlan, AnyLink, Port, PortVlan, Element, Sysctl, TxChecksum, Addr, Up,
+    RuleChain, Element, Bridge, Veth, Vxlan, AnyLink, Port, PortVlan, Sysctl, TxChecksum, Addr, Up,
     Neigh, Fdb, RouteTo, ForwardAccept,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
+_PLACES = {HOST: 0, POD: 1}
 
 
 class Step(NamedTuple):
@@ -61,13 +64,20 @@ class Step(NamedTuple):
 def diff(wanted: Iterable[Obj], found: Found) -> tuple[Step, ...]:
     """Steps from found to wanted, in the order they are to be applied. Objects that are found
     but not wanted are left alone: only `removal` takes things away."""
+    wanted = tuple(wanted)
+    made = {obj.name for obj in wanted if isinstance(obj, Veth) and key(obj) not in found}
     steps = [
         Step(obj, found.get(key(obj)))
         for obj in wanted
         if key(obj) not in found or not satisfied(obj, found[key(obj)])
-        if not _ceded(obj, found)
+        if not _ceded(obj, found) and not (isinstance(obj, Port) and _comes_with(obj, made))
     ]
     return tuple(sorted(steps, key=lambda step: _rank(step.subject)))
+
+
+def _comes_with(port: Port, made: set[str]) -> bool:
+    """A port's switches are off when its link is made."""
+    return port.link in made and not (port.hairpin or port.isolated)
 
 
 def ceded(wanted: Iterable[Obj], found: Found) -> tuple[Obj, ...]:
@@ -95,9 +105,9 @@ def in_order_of_removal(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(sorted(backwards, key=lambda step: not isinstance(step.subject, (Veth, AnyLink))))
 
 
-def _rank(obj: Obj) -> tuple[int, str]:
-    """The kind's place in the order; within it by namespace, so that one message batch serves."""
-    return _RANK[type(obj)], getattr(obj, "place", "")
+def _rank(obj: Obj) -> tuple[int, int]:
+    """The namespace's place in the order, and the kind's."""
+    return _PLACES[getattr(obj, "place", HOST)], _RANK[type(obj)]
 
 
 def inverse(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -172,6 +182,7 @@ def _veth(obj: Veth, verb: str) -> str:
     words += [f"address {obj.mac}"] if obj.mac else []
     words += [f"mtu {obj.mtu}"] if obj.mtu else []
     words += [f"master {obj.master}"] if obj.master else []
+    words += ["up"] if obj.up else []
     netns = " netns POD" if obj.peer_place == "pod" else ""
     words += [f"type veth peer name {obj.peer}{netns}"] if obj.peer else []
     words += [f"address {obj.peer_mac}"] if obj.peer_mac else []

@@ -68,7 +68,7 @@ class Recorder:
             pairs = list(messages)  # type: ignore[call-overload]
             first = self._sequence + 1
             recorder._send(self, iter(pairs))
-            if any(flags & netlink.NLM_F_DUMP or not flags for _, flags in pairs[1:-1] or pairs):
+            if not any(flags & netlink.NLM_F_ACK for _, flags in pairs):
                 return  # a question
             data = b"".join(
                 netlink.encode(message, first + index, flags)
@@ -81,10 +81,10 @@ class Recorder:
             recorder._write(path, value)
             recorder.steps.append(Written(path, value, recorder._in_pod))
 
-        def inside(descriptor: int, work: Callable[[], object]) -> object:
+        def inside(descriptor: int, work: Callable[[], object], home: int | None = None) -> object:
             recorder._in_pod = True
             try:
-                return recorder._inside(descriptor, work)
+                return recorder._inside(descriptor, work, home)
             finally:
                 recorder._in_pod = False
 

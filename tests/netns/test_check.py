@@ -74,7 +74,7 @@ DAMAGE: dict[str, tuple[Callable[[Made], object], Callable[[Made], list[str]]]] 
     ),
     "host's link down": (
         lambda made: made.node.configure(f"link set {made.host} down"),
-        lambda made: [f"missing: ip link set {made.host} up"],
+        lambda made: [f"{made.host}: up wanted True, found False"],
     ),
     "pod's MAC changed": (
         lambda made: made.pod.configure(f"link set eth0 address {STRANGE_MAC}"),

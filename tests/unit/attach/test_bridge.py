@@ -30,10 +30,10 @@ from tests.unit.attach.kit import (
 )
 
 PAIR = (
-    "ip link add HOST address MAC-HOST mtu {mtu} master cni0 type veth peer name eth0 netns POD"
+    "ip link add HOST address MAC-HOST mtu {mtu} master cni0 up type veth peer name eth0 netns POD"
     " address MAC-POD"
 )
-PORT = ["bridge link set dev HOST hairpin on isolated off", "ip link set HOST up"]
+PORT = ["bridge link set dev HOST hairpin on isolated off"]
 LINK_LOCAL = "ip -n POD address add fe80::7cba:87ff:feb3:e8e2/64 dev eth0 nodad"
 POD_UP = "ip -n POD link set eth0 up"
 NEW = "ip link add cni0 mtu 1500 up type bridge"
@@ -135,9 +135,6 @@ def test_no_link_of_ours_configures_itself() -> None:
         "net/ipv6/conf/cni0/accept_dad=0",
         "net/ipv4/ip_forward=1",
         "net/ipv6/conf/all/forwarding=1",
-        "net/ipv4/conf/HOST/accept_redirects=0",
-        "net/ipv6/conf/HOST/accept_ra=0",
-        "net/ipv6/conf/HOST/accept_redirects=0",
         "net/ipv6/conf/HOST/disable_ipv6=1",
         "POD net/ipv4/conf/eth0/accept_redirects=0",
         "POD net/ipv6/conf/eth0/accept_ra=0",

@@ -26,10 +26,11 @@ from tests.unit.attach.kit import (
 )
 
 PAIR = (
-    "ip link add HOST address MAC-HOST mtu {mtu} type veth peer name eth0 netns POD address MAC-POD"
+    "ip link add HOST address MAC-HOST mtu {mtu} up"
+    " type veth peer name eth0 netns POD address MAC-POD"
 )
 LINK_LOCAL = "ip -n POD address add fe80::7cba:87ff:feb3:e8e2/64 dev eth0 nodad"
-HOST_UP, POD_UP = "ip link set HOST up", "ip -n POD link set eth0 up"
+POD_UP = "ip -n POD link set eth0 up"
 POD4 = "ip -n POD address add 10.244.0.2/24 dev eth0 noprefixroute"
 POD6 = "ip -n POD address add 2001:db8::2/64 dev eth0 nodad noprefixroute"
 SIDES4 = [
@@ -55,7 +56,6 @@ GOLDEN: dict[str, tuple[Wiring, list[str]]] = {
         wiring("ptp", V4, routes=(DEFAULT4,)),
         [
             PAIR.format(mtu=1500),
-            HOST_UP,
             POD4,
             POD_UP,
             *SIDES4,
@@ -66,7 +66,6 @@ GOLDEN: dict[str, tuple[Wiring, list[str]]] = {
         wiring("ptp", V6, routes=(DEFAULT6,)),
         [
             PAIR.format(mtu=1500),
-            HOST_UP,
             LINK_LOCAL,
             POD6,
             POD_UP,
@@ -76,7 +75,7 @@ GOLDEN: dict[str, tuple[Wiring, list[str]]] = {
     ),
     "both": (
         wiring("ptp", V4, V6),
-        [PAIR.format(mtu=1500), HOST_UP, LINK_LOCAL, POD4, POD6, POD_UP, *SIDES4, *SIDES6],
+        [PAIR.format(mtu=1500), LINK_LOCAL, POD4, POD6, POD_UP, *SIDES4, *SIDES6],
     ),
     "no gateway": (
         wiring(
@@ -87,7 +86,6 @@ GOLDEN: dict[str, tuple[Wiring, list[str]]] = {
         ),
         [
             PAIR.format(mtu=1500),
-            HOST_UP,
             LINK_LOCAL,
             POD4,
             POD6,
@@ -106,13 +104,12 @@ GOLDEN: dict[str, tuple[Wiring, list[str]]] = {
     ),
     "an address that is a network of its own": (
         wiring("ptp", ALONE4),
-        [PAIR.format(mtu=1500), HOST_UP, POD4.replace("/24", "/32"), POD_UP, *SIDES4[:-1]],
+        [PAIR.format(mtu=1500), POD4.replace("/24", "/32"), POD_UP, *SIDES4[:-1]],
     ),
     "two addresses behind one gateway": (
         wiring("ptp", V4, V4._replace(address=ip_interface("10.244.0.3/24"))),
         [
             PAIR.format(mtu=1500),
-            HOST_UP,
             POD4,
             POD4.replace("0.2/", "0.3/"),
             POD_UP,

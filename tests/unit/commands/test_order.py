@@ -60,7 +60,7 @@ class World:
     def facts(self, conf: NetConf) -> Facts:
         return Facts()
 
-    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
+    def observe(self, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
         return {key(obj): self.state[key(obj)] for obj in objects if key(obj) in self.state}
 
     def apply(self, steps: Sequence[Step], *, stop: bool) -> Outcome:

@@ -23,7 +23,7 @@ from cni_plugin.model.objects import Element, RuleChain
 from cni_plugin.model.rules import Compare, Expr, Hook, Load, Lookup, Mask, Part, Rule, Verdict
 
 Json = dict[str, Any]
-REQUEST, CREATE, APPEND = 0x1, 0x400, 0x800
+REQUEST, EXCL, CREATE, APPEND = 0x1, 0x200, 0x400, 0x800
 NFT = 10 << 8
 KINDS = {
     0: nft_table_msg, 3: nft_chain_msg, 5: nft_chain_msg, 6: nft_rule_msg, 8: nft_rule_msg,
@@ -268,7 +268,7 @@ ELEMENTS = [
 @pytest.mark.parametrize(("element", "key"), ELEMENTS, ids=lambda item: str(item)[:40])
 def test_an_element_has_key_owner_and_verdict(element: Element, key: bytes) -> None:
     kind, flags, _, attrs = decoded(nft.new_element(element))
-    assert (kind, flags) == (12, REQUEST | CREATE)
+    assert (kind, flags) == (12, REQUEST | CREATE | EXCL)
     assert attrs["NFTA_SET_ELEM_LIST_SET"] == element.set
     (entry,) = attrs["NFTA_SET_ELEM_LIST_ELEMENTS"]
     assert entry["NFTA_SET_ELEM_KEY"] == {"NFTA_DATA_VALUE": key}

@@ -50,21 +50,20 @@ def _route(link: str = "eth0", place: str = POD, gw: str = "10.244.0.1") -> Rout
 # One of each kind, in the order in which they are to be made.
 ALL: tuple[Obj, ...] = (
     RuleChain("bridge", "guard", Hook("filter", 0, -300), (DROP,)),
+    Element("bridge", "macs", ("pwabc", MAC), owner="pwabc"),
     Bridge("cni0", mtu=1450, mac=MAC, alias="podwire net"),
-    Veth("pwabc", "eth0", MAC, PEER_MAC, 1450, "cni0", "podwire net id eth0"),
+    Veth("pwabc", "eth0", MAC, PEER_MAC, 1450, "cni0", "podwire net id eth0", up=True),
     Vxlan("podwire4-x", 112, 8472, ip_address("192.0.2.1"), MAC, 1450, "podwire cluster"),
     Port("pwabc", hairpin=True, isolated=False),
     PortVlan("pwabc", 100, default=True),
-    Element("bridge", "macs", ("pwabc", MAC), owner="pwabc"),
-    Sysctl(POD, ("ipv6", "conf", "eth0", "accept_ra"), "0"),
     TxChecksum("podwire4-x", on=False),
+    Fdb("podwire4-x", PEER_MAC, ip_address("192.0.2.2")),
+    ForwardAccept(ip_network("10.244.0.0/24")),
+    Sysctl(POD, ("ipv6", "conf", "eth0", "accept_ra"), "0"),
     Addr(POD, "eth0", ip_interface("10.244.0.2/24")),
-    Up(HOST, "pwabc"),
     Up(POD, "eth0"),
     Neigh(POD, "eth0", ip_address("10.244.0.1"), MAC),
-    Fdb("podwire4-x", PEER_MAC, ip_address("192.0.2.2")),
     _route(),
-    ForwardAccept(ip_network("10.244.0.0/24")),
 )
 
 
@@ -122,9 +121,16 @@ def test_removal_takes_only_what_is_there() -> None:
     assert removal(ALL, {}) == ()
 
 
-def test_the_guard_is_there_before_the_link_is_up() -> None:
+def test_a_new_ports_switches_are_off_unasked() -> None:
+    veth, port = Veth("pwabc", "eth0"), Port("pwabc", hairpin=False, isolated=False)
+    assert diff((port, veth), {}) == (Step(veth, None),)
+    found = Port("pwabc", hairpin=True, isolated=False)
+    assert diff((port, veth), state(veth, found)) == (Step(port, found),)
+
+
+def test_the_guard_is_there_before_the_link_is() -> None:
     made = [type(step.subject) for step in diff(ALL, {})]
-    assert made.index(Element) < made.index(Up)
+    assert made.index(Element) < made.index(Veth) < made.index(Up)
     assert made.index(Addr) < made.index(Up) < made.index(RouteTo)
 
 
@@ -150,10 +156,11 @@ def test_a_route_of_ones_own_that_differs_is_not_ceded() -> None:
 
 ADDED = (
     "nft add chain bridge podwire guard (1 rules)",
+    f"nft add element bridge podwire macs {{ pwabc . {MAC} }}",
     "ip link add cni0 mtu 1450 up type bridge",
     (
-        f"ip link add pwabc address {MAC} mtu 1450 master cni0 type veth peer name eth0 netns POD"
-        f" address {PEER_MAC}"
+        f"ip link add pwabc address {MAC} mtu 1450 master cni0 up"
+        f" type veth peer name eth0 netns POD address {PEER_MAC}"
     ),
     (
         f"ip link add podwire4-x address {MAC} mtu 1450 type vxlan id 112 dstport 8472"
@@ -161,16 +168,14 @@ ADDED = (
     ),
     "bridge link set dev pwabc hairpin on isolated off",
     "bridge vlan add dev pwabc vid 100 pvid untagged",
-    f"nft add element bridge podwire macs {{ pwabc . {MAC} }}",
-    "ip netns exec POD sysctl -w net/ipv6/conf/eth0/accept_ra=0",
     "ethtool -K podwire4-x tx off",
+    f"bridge fdb add {PEER_MAC} dev podwire4-x dst 192.0.2.2 self permanent",
+    "iptables -A PODWIRE-FORWARD -s 10.244.0.0/24 -j ACCEPT (and -d 10.244.0.0/24)",
+    "ip netns exec POD sysctl -w net/ipv6/conf/eth0/accept_ra=0",
     "ip -n POD address add 10.244.0.2/24 dev eth0",
-    "ip link set pwabc up",
     "ip -n POD link set eth0 up",
     f"ip -n POD neighbour add 10.244.0.1 lladdr {MAC} dev eth0 nud permanent",
-    f"bridge fdb add {PEER_MAC} dev podwire4-x dst 192.0.2.2 self permanent",
     "ip -n POD route add 0.0.0.0/0 via 10.244.0.1 dev eth0",
-    "iptables -A PODWIRE-FORWARD -s 10.244.0.0/24 -j ACCEPT (and -d 10.244.0.0/24)",
 )
 
 

@@ -180,7 +180,7 @@ class FakeKernel:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def observe(self, objects: Iterable[Obj]) -> dict[Key, Obj]:
+    def observe(self, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
         return {key(o): o for o in objects if isinstance(o, Veth) and o.name in self._world.links}
 
     def apply(self, steps: tuple[Step, ...], *, stop: bool) -> Outcome:
