@@ -206,7 +206,10 @@ class Fabric:
         forward = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.hub.run("sysctl", "-qw", AT_ONCE, *forward)
         for number, templates in SUBNETS.items():
-            self.hub.configure(f"link add br{number} up type bridge")
+            # With a MAC of its own: the kernel's choice changes when a port joins, and the nodes'
+            # neighbour entries for the router would be wrong for half a minute.
+            mac = f"02:00:5e:00:01:{number:02x}"
+            self.hub.configure(f"link add br{number} address {mac} up type bridge")
             for version in versions:
                 address = templates[version].format(ROUTER[version])
                 nodad = ["nodad"] if version == 6 else []
