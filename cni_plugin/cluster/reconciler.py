@@ -70,7 +70,8 @@ class Reconciler:
         self._host = host
         self._clock_s = clock_s
         self.desired = Desired()
-        self.indices: dict[str, int] = {}  # of the links that matter, by name
+        self.indices: dict[str, int] = {}  # of our tunnels and of what they go over, by name
+        self._links: dict[str, int] = {}  # of every link
         self._claims: frozenset[Claim] = frozenset()
         self._underlays: dict[IPAddress, Underlay] = {}  # by this node's addresses, ever seen
         self._interfaces: dict[IPAddress, Underlay] = {}
@@ -96,7 +97,7 @@ class Reconciler:
     def _look(self) -> Objects:
         seen = kernel.look(self._host)
         self._interfaces = {one.address.ip: one for one in seen.interfaces}
-        self.indices = seen.indices
+        self._links = seen.indices
         self._there = {key(obj): obj for obj in seen.objects}
         return self._there
 
@@ -104,6 +105,7 @@ class Reconciler:
         name = self._plan.name
         own = cluster.node(name)
         underlays, missing = self._own_underlays(own)
+        self.indices = self._indices(there, underlays)
         networks = [one.address.network for one in underlays]
         used = admit(cluster, name, self._plan.rules, networks, self._claims)
         self._claims = used.claims
@@ -146,6 +148,11 @@ class Reconciler:
                 self._underlays[address] = underlay
                 found.append(underlay)
         return tuple(found), missing
+
+    def _indices(self, there: Objects, underlays: tuple[Underlay, ...]) -> dict[str, int]:
+        names = {one.link for one in underlays}
+        names |= {obj.name for obj in there.values() if isinstance(obj, Vxlan)}
+        return {name: self._links[name] for name in names if name in self._links}
 
     def _ages(self, there: Objects) -> Ages:
         """Of the tunnels."""

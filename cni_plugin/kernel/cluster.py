@@ -35,8 +35,7 @@ VERSIONS = (4, 6)
 
 class Look(NamedTuple):
     """One look at the node. interfaces: every address of a link that is up and not ours. indices:
-    of the links that have one of those or are ours, by name. objects: ours, but for those that are
-    looked up one by one (`settings`)."""
+    of all links, by name. objects: ours, but for those that `settings` looks up one by one."""
 
     interfaces: tuple[Underlay, ...]
     indices: dict[str, int]
@@ -56,7 +55,6 @@ def look(host: Host) -> Look:
                 tunnels[link.ifindex] = made
     addresses = [rtnl.parse_address(one) for one in host.route.dump(rtnl.dump_addresses(0))]
     interfaces = tuple(_interfaces(addresses, links, tunnels))
-    used = {one.link for one in interfaces} | {one.name for one in tunnels.values()}
     objects: list[Obj] = [*tunnels.values()]
     objects += [Up(HOST, one.name) for i, one in tunnels.items() if links[i].flags & rtnl.IFF_UP]
     objects += _addresses(addresses, tunnels)
@@ -65,8 +63,7 @@ def look(host: Host) -> Look:
         objects += _routes(routes, links)
     for index, made in tunnels.items():
         objects += _on_tunnel(host, index, made.name)
-    indices = {link.name: index for index, link in links.items() if link.name in used}
-    return Look(interfaces, indices, tuple(objects))
+    return Look(interfaces, {link.name: index for index, link in links.items()}, tuple(objects))
 
 
 def _interfaces(

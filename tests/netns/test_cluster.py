@@ -354,10 +354,16 @@ def test_routes_and_neighbours_of_others_wake_nobody(
     subject: Callable[[str], Subject], node: Place
 ) -> None:
     one = subject("vxlan")
+    node.configure("link add pwpod type veth peer name peer")
+    node.configure("link set pwpod up")
+    node.configure("addr add 10.244.1.1/32 dev pwpod")
     one.run(cluster(2))
     one.run(cluster(2))
     one.hears_drift()
     for line in (
+        "link set pwpod mtu 1400",
+        "link set pwpod down",
+        "link del pwpod",
         "route add 203.0.113.0/24 via 192.0.2.9",
         "route del 203.0.113.0/24",
         "neigh add 192.0.2.9 lladdr 02:00:00:00:00:01 dev eth0",
