@@ -10,14 +10,16 @@ the moment the first is gone.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
+from types import MappingProxyType
 from typing import NamedTuple
 
 from cni_plugin.cluster.values import Cluster, Node, Refused
 from ipam.values import IPAddress, IPNetwork
 
 Claim = tuple[str, IPNetwork]  # a node's name and its range
+Claims = Mapping[str, tuple[IPNetwork, ...]]  # by the node's name
 
 
 def _numbers(cidr: IPNetwork) -> tuple[int, int]:
@@ -52,10 +54,10 @@ class Admitted(NamedTuple):
     refused: tuple[Refused, ...]
 
     @property
-    def claims(self) -> frozenset[Claim]:
-        """Who has which range."""
+    def claims(self) -> Claims:
+        """Who has which ranges."""
         nodes = (*self.peers, self.me) if self.me else self.peers
-        return frozenset((node.name, cidr) for node in nodes for cidr in node.pod_cidrs)
+        return {node.name: node.pod_cidrs for node in nodes}
 
 
 class _Span(NamedTuple):
@@ -76,7 +78,7 @@ def admit(
     name: str,
     rules: Rules,
     underlay: Iterable[IPNetwork] = (),
-    before: Collection[Claim] = (),
+    before: Claims = MappingProxyType({}),
 ) -> Admitted:
     """name: this node's. underlay: the networks it is on. before: the claims of the last time."""
     refused = list(cluster.refused)
@@ -161,14 +163,12 @@ def _fault(span: _Span, reason: str, why: str) -> _Fault:
     )
 
 
-def _spans(
-    nodes: tuple[Node, ...], version: int, name: str, before: Collection[Claim]
-) -> Iterator[_Span]:
+def _spans(nodes: tuple[Node, ...], version: int, name: str, before: Claims) -> Iterator[_Span]:
     """Ranks: this node, then those who had their range before, then by order."""
     for place, node in enumerate(nodes):
         for cidr in node.pod_cidrs:
             if cidr.version == version:
-                old = (node.name, cidr) in before
+                old = cidr in before.get(node.name, ())
                 rank = -1 if node.name == name else place if old else place + len(nodes)
                 yield _Span(*_numbers(cidr), rank, node, cidr)
 

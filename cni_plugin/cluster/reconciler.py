@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cni_plugin.backend import pod_mtu
 from cni_plugin.backend.view import Settings, View
-from cni_plugin.cluster.admission import Admitted, Claim, Rules, admit
+from cni_plugin.cluster.admission import Admitted, Claims, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
 from cni_plugin.cluster.values import Cluster, Node, Refused, Underlay
@@ -72,7 +72,7 @@ class Reconciler:
         self.desired = Desired()
         self.indices: dict[str, int] = {}  # of our tunnels and of what they go over, by name
         self._links: dict[str, int] = {}  # of every link
-        self._claims: frozenset[Claim] = frozenset()
+        self._claims: Claims = {}
         self._underlays: dict[IPAddress, Underlay] = {}  # by this node's addresses, ever seen
         self._interfaces: dict[IPAddress, Underlay] = {}
         self._there: Objects | None = None  # what is there of ours; None: not known

@@ -23,7 +23,7 @@ ME = node("me", ["10.244.1.0/24", "2001:db8:244:1::/64"], ["192.0.2.1", "2001:db
 
 
 def admitted(*nodes: Node, rules: Rules = RULES, before: Admitted | None = None) -> Admitted:
-    claims = before.claims if before else ()
+    claims = before.claims if before else {}
     return admit(Cluster((*nodes, ME)), "me", rules, UNDERLAY, claims)
 
 
