@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from cni_plugin.backend import pod_mtu
+from cni_plugin.backend import desired, pod_mtu
 from cni_plugin.backend.view import Settings, View
 from cni_plugin.cluster.admission import Admitted, Claims, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
-from cni_plugin.cluster.values import Cluster, Node, Refused, Underlay
+from cni_plugin.cluster.values import HOST_GW, Cluster, Node, Refused, Underlay
 from cni_plugin.kernel import cluster as kernel
 from cni_plugin.kernel.execute import Outcome, apply
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.places import Places
-from cni_plugin.model.objects import Obj, Vxlan, key
+from cni_plugin.model.objects import Key, Obj, Vxlan, key
 from cni_plugin.model.plan import Step, describe
 from ipam.values import IPAddress
 
@@ -76,7 +76,7 @@ class Reconciler:
         self._underlays: dict[IPAddress, Underlay] = {}  # by this node's addresses, ever seen
         self._interfaces: dict[IPAddress, Underlay] = {}
         self._there: Objects | None = None  # what is there of ours; None: not known
-        self._made_s: dict[str, float] = {}  # tunnels made by us, and when
+        self._held_s: dict[Key, float] = {}  # routes that are held back, and since when
         self._unwanted_s: dict[str, float] = {}
         self._failed = 0  # passes in a row
 
@@ -116,7 +116,9 @@ class Reconciler:
         change = self.desired.update(cluster.backend or self._plan.backend, view)
         complete = cluster.synced and not missing
         wanted, doomed = self._considered(change.wanted, change.gone, there, whole=whole)
-        chosen = steps_of(wanted, doomed if complete else (), there, self._ages(there))
+        ages, doomed = self._ages(there), doomed if complete else []
+        chosen = steps_of(wanted, doomed, there, ages, lambda: set(desired(HOST_GW, view)))
+        self._hold(chosen.held, whole=whole)
         outcome = self._apply(chosen.steps, there)
         drift = [s for s in outcome.done if _was_there(s, believed)] if whole else []
         report = self._report(cluster, used, reasons, whole=whole)
@@ -155,15 +157,21 @@ class Reconciler:
         return {name: self._links[name] for name in names if name in self._links}
 
     def _ages(self, there: Objects) -> Ages:
-        """Of the tunnels."""
+        """Of what waits."""
         now_s, wanted = self._clock_s(), self.desired.objects
         tunnels = [obj.name for obj in there.values() if isinstance(obj, Vxlan)]
         unwanted = {name for name in tunnels if ("Vxlan", name) not in wanted}
         self._unwanted_s = {name: self._unwanted_s.get(name, now_s) for name in unwanted}
         return Ages(
-            {name: now_s - made_s for name, made_s in self._made_s.items()},
+            {k: now_s - since_s for k, since_s in self._held_s.items()},
             {name: now_s - since_s for name, since_s in self._unwanted_s.items()},
         )
+
+    def _hold(self, held: Iterable[Key], *, whole: bool) -> None:
+        """A pass of one change says nothing of other changes' routes."""
+        now_s = self._clock_s()
+        new = {k: self._held_s.get(k, now_s) for k in held}
+        self._held_s = new if whole else {**self._held_s, **new}
 
     def _apply(self, steps: tuple[Step, ...], there: Objects) -> Outcome:
         """And what is there afterwards."""
@@ -181,8 +189,6 @@ class Reconciler:
                 there.pop(key(step.subject), None)
             else:
                 there[key(step.subject)] = step.wanted
-                if isinstance(step.wanted, Vxlan) and step.found is None:
-                    self._made_s[step.wanted.name] = self._clock_s()
         return outcome
 
     def _report(

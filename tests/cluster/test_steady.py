@@ -33,6 +33,7 @@ def test_two_agents_restart_twenty_times(fabric: Fabric) -> None:
                 _restart(member, signal.SIGKILL if turn % 2 else signal.SIGTERM)
             _all_ready(fabric)
     assert (traffic.lost, traffic.whole) == (0, True)
+    assert not [line for line in (*a.log(), *b.log()) if line["level"] == "error"]
     programmed = [line for line in (*a.log(), *b.log()) if "programmed" in line["message"]]
     assert len(programmed) == 2, "only the first agents had anything to do"
 
@@ -84,6 +85,25 @@ def test_the_backend_is_switched_under_way(fabric: Fabric) -> None:
     assert traffic.lost <= 2 * IN_FLIGHT
     assert traffic.whole
     assert a.tunnels(), "for those that still send by it"
+
+
+def test_the_backend_is_switched_node_by_node(fabric: Fabric) -> None:
+    """Nothing is sent by the tunnel to whom has none yet, however long that takes."""
+    a, b = fabric.join("a"), fabric.join("b")
+    fabric.write(backend="host-gw")
+    fabric.start()
+    one, other = a.pod(), b.pod()
+    wait_until(lambda: one.reaches(other), "the pods reach each other")
+    with steady(one, other) as traffic:
+        a.says = {"backend": "vxlan"}
+        fabric.write(backend="host-gw")
+        wait_until(lambda: len(a.tunnels()) == 2, "the first has its tunnel")
+        assert (set(a.routes().values()), b.tunnels()) == ({"eth0"}, [])
+        fabric.write(backend="vxlan")
+        for member in (a, b):
+            wait_until(lambda m=member: "eth0" not in m.routes().values(), "the tunnel is used")
+    assert traffic.lost <= IN_FLIGHT
+    assert traffic.whole
 
 
 def test_damage_is_mended_within_two_seconds(fabric: Fabric) -> None:

@@ -271,6 +271,34 @@ def test_the_way_goes_over_to_a_new_tunnel_when_all_had_time_to_make_theirs(
     assert one.whole()
 
 
+def test_the_way_goes_over_to_an_old_tunnel_when_the_peer_had_time_to_make_its_end(
+    subject: Callable[[str], Subject], node: Place
+) -> None:
+    """Node by node: this one is first, and goes over when the peer does."""
+    one = subject("vxlan")
+    without = Cluster((peer(1), peer(2, backend="host-gw")))
+    one.run(without)
+    assert one.run(cluster(2), whole=False).again_s == steps.LISTEN_S
+    one.clock.now_s += steps.LISTEN_S / 2
+    joined = one.run(cluster(2, 3), whole=False)
+    assert joined.counts["add"] == 6
+    one.run(cluster(2, 3))
+    assert node.routes()[0] == "10.244.2.0/24 via 192.0.2.2 dev eth0 proto 113"
+    one.clock.now_s += steps.LISTEN_S / 2
+    one.run(cluster(2, 3))
+    assert one.whole()
+
+
+def test_a_peer_that_moves_beyond_a_router_is_followed_at_once(
+    subject: Callable[[str], Subject],
+) -> None:
+    one = subject("auto")
+    one.run(cluster(2))
+    far = peer(2, addresses=(ip_address("198.51.100.2"), ip_address("2001:db8:2::2")))
+    one.run(Cluster((peer(1), far)), whole=False)
+    assert one.whole()
+
+
 def test_a_tunnel_that_is_not_wanted_stays_while_peers_may_still_send_by_it(
     subject: Callable[[str], Subject], node: Place
 ) -> None:
@@ -327,7 +355,6 @@ def test_damage_is_heard_and_mended(
 ) -> None:
     one = subject(backend)
     one.run(cluster(2, 3))
-    one.clock.now_s += steps.LISTEN_S
     one.run(cluster(2, 3))  # knows the new links by number
     one.hears_drift()
     node.run("sh", "-ec", DAMAGES[damage])

@@ -50,6 +50,7 @@ class Member:
         self.host_number = number
         self.agent: Agent | None = None
         self.settings: Json = {}
+        self.says: Json = {}  # of it in the peers file, beside what it has
         self.runtime = Runtime(self.node, self._conflist())
         self._wire()
 
@@ -131,7 +132,8 @@ class Member:
         """The agent's."""
         if self.agent is not None:
             self.agent.process.send_signal(number)
-            self.agent.process.wait(30)
+            status = self.agent.process.wait(30)
+            assert status == (0 if number == signal.SIGTERM else -number), self.agent.log()
             self.agent = None
 
     def page(self, name: str) -> tuple[int, str]:
@@ -224,7 +226,7 @@ class Fabric:
     def write(self, *members: Member, without: Member | None = None, **more: Any) -> None:
         """The peers file, by rename: with the members given, or all. without: one more, which has
         no range. more: other keys."""
-        nodes = [member.entry() for member in members or self.members]
+        nodes = [member.entry() | member.says for member in members or self.members]
         nodes += [{**without.entry(), "podCIDRs": []}] if without else []
         new = self.peers.with_suffix(".new")
         new.write_text(json.dumps({"nodes": nodes, **more}))
