@@ -14,6 +14,7 @@ from cni_plugin.cluster.values import Underlay
 from cni_plugin.kernel import offload, rtnl, sysctl, tunnel
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.netlink import Received
+from cni_plugin.kernel.observe import uplink_mtu
 from cni_plugin.model.names import TUNNEL_PREFIX
 from cni_plugin.model.objects import (
     CLUSTER_PROTOCOL,
@@ -31,6 +32,8 @@ from cni_plugin.model.objects import (
 from ipam.values import IPInterface
 
 VERSIONS = (4, 6)
+IFF_LOOPBACK = 0x8  # linux/if.h
+DEFAULT_MTU = 1500  # bytes; Ethernet's
 
 
 class Look(NamedTuple):
@@ -54,7 +57,7 @@ def look(host: Host) -> Look:
             if made is not None:
                 tunnels[link.ifindex] = made
     addresses = [rtnl.parse_address(one) for one in host.route.dump(rtnl.dump_addresses(0))]
-    interfaces = tuple(_interfaces(addresses, links, tunnels))
+    interfaces = tuple(_interfaces(host, addresses, links, tunnels))
     objects: list[Obj] = [*tunnels.values()]
     objects += [Up(HOST, one.name) for i, one in tunnels.items() if links[i].flags & rtnl.IFF_UP]
     objects += _addresses(addresses, tunnels)
@@ -67,12 +70,21 @@ def look(host: Host) -> Look:
 
 
 def _interfaces(
-    addresses: Iterable[rtnl.Address], links: dict[int, rtnl.Link], tunnels: dict[int, Vxlan]
+    host: Host,
+    addresses: Iterable[rtnl.Address],
+    links: dict[int, rtnl.Link],
+    tunnels: dict[int, Vxlan],
 ) -> Iterator[Underlay]:
     for one in addresses:
         link = links.get(one.ifindex)
-        if link and link.flags & rtnl.IFF_UP and one.ifindex not in tunnels:
-            yield Underlay(link.name, one.address, link.mtu)
+        if not link or not link.flags & rtnl.IFF_UP or one.ifindex in tunnels:
+            continue
+        mtu = link.mtu
+        if link.flags & IFF_LOOPBACK and not one.address.is_loopback:
+            # The address of a node that routing protocols reach by several links: its packets
+            # leave by another link than the one it is on.
+            mtu = uplink_mtu(host.route) or DEFAULT_MTU
+        yield Underlay(link.name, one.address, mtu)
 
 
 def _addresses(addresses: Iterable[rtnl.Address], tunnels: dict[int, Vxlan]) -> Iterator[Addr]:

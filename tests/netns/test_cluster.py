@@ -254,6 +254,18 @@ def test_backend_local_takes_all_away(
     assert (node.routes(), node.links()) == ([], {"eth0", "other"})
 
 
+def test_a_node_whose_address_is_on_lo_gets_the_mtu_of_the_way_out(
+    subject: Callable[[str], Subject], node: Place
+) -> None:
+    for line in ("addr add 203.0.113.1/32 dev lo", "route add default via 192.0.2.254"):
+        node.configure(line)
+    node.configure("link set eth0 mtu 1400")
+    me = peer(1, addresses=(ip_address("203.0.113.1"),))
+    one = subject("vxlan")
+    one.run(Cluster((me, peer(2))))
+    assert [node.link(name)["mtu"] for name in node.links() if "podwire4" in name] == [1350]
+
+
 # switching ---------------------------------------------------------------------------------------
 
 
