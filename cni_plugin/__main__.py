@@ -9,7 +9,7 @@ import sys
 def main() -> int:
     """The console script: environment, stdin and arguments in, exit status out."""
     if "CNI_COMMAND" not in os.environ:
-        from cni_plugin.cli.app import main as command_line
+        from cni_plugin.cli.app import run as command_line
 
         return command_line(sys.argv[1:])
     from cni_plugin.process import run

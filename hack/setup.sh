@@ -31,7 +31,7 @@ case $target in
     test)
         needs_tools=yes
         wanted="ip:iproute2 unshare:util-linux ping:iputils-ping nft:nftables
-            iptables:iptables conntrack:conntrack strace:strace gcc:gcc
+            iptables:iptables conntrack:conntrack strace:strace openssl:openssl gcc:gcc
             /usr/include/spawn.h:libc6-dev /usr/lib/cni/bridge:containernetworking-plugins
             containerd:containerd runc:runc busybox:busybox-static podman:podman"
         ;;

@@ -113,9 +113,8 @@ def report(
 ) -> CallReport:
     """What there is to say of the call."""
     code, message = _failure(reply)
-    outcome = call.outcome or (
-        "declined" if reply is None else "failed" if reply.status else "done"
-    )
+    done = "undone" if UNDOES in call.environ else "done"
+    outcome = call.outcome or ("declined" if reply is None else "failed" if reply.status else done)
     environ = call.environ
     return CallReport(
         verb=call.verb,

@@ -1,4 +1,4 @@
-"""The agent's config file: YAML, every key optional.
+"""The agent's config: what each key may be. Every key is optional.
 
 socket: /run/podwire/agent.sock
 log: {format: text, level: info}
@@ -13,24 +13,43 @@ cluster: {source: {file: /etc/podwire/peers.yaml}}   # see cluster.conf
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
+from cni_plugin.agent.config_file import read_document
+from cni_plugin.agent.hosts import endpoint_fault, host_port
 from cni_plugin.cluster.conf import ClusterConf
 from cni_plugin.cni.errors import InvalidNetworkConfig
-from cni_plugin.cni.names import shown
+from cni_plugin.cni.problems import Problem, path_of
 from cni_plugin.folder import STATE_DIR
 from ipam.values import DEFAULT_DATA_DIR
 
 SOCKET_PATH_MAX = 107  # bytes, sun_path less its NUL, linux/un.h
 UNIX = "unix:"
+STOP_LIMIT_MAX_S = 600
+
+SOCKET = f"an absolute path of at most {SOCKET_PATH_MAX} bytes"
+SWITCH = "true or false"
+# By key, for a value of the wrong type too.
+ACCEPTED: Mapping[str, str] = {
+    "socket": SOCKET,
+    "log": "an object of format (text, json) and level (debug, info, warning, error)",
+    "metrics": f"HOST:PORT, [IPv6 ADDRESS]:PORT, {UNIX} with {SOCKET}, or off",
+    "tracing": "off, on, or an object of endpoint, a URL such as http://192.0.2.1:4318/v1/traces",
+    "repair": SWITCH,
+    "garbage": SWITCH,
+    "dataDirs": "a list of absolute, normalised paths, at least one and none twice",
+    "cluster": "an object of source and others, see docs/cluster.md",
+    "stopLimit": f"a number of seconds from 0 to {STOP_LIMIT_MAX_S}",
+}
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
 
 
 class LogConfig(_Model):
@@ -43,7 +62,15 @@ class LogConfig(_Model):
 class TracingConfig(_Model):
     """Where spans go: an OTLP collector's URL for traces, over HTTP."""
 
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")]
+    endpoint: str
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, url: str) -> str:
+        fault = endpoint_fault(url)
+        if fault:
+            raise ValueError(fault)
+        return url
 
 
 class AgentConfig(_Model):
@@ -56,19 +83,23 @@ class AgentConfig(_Model):
     tracing: Literal["on", "off"] | TracingConfig = "off"
     repair: bool = True  # what others take away from under the pods is put back
     garbage: bool = True  # what dead pods left is freed
-    data_dirs: tuple[str, ...] = Field(default=(DEFAULT_DATA_DIR,), alias="dataDirs")
-    cluster: ClusterConf | None = None  # without it: one node by itself
-    stop_limit_s: Annotated[float, Field(ge=0, le=600)] = Field(default=25.0, alias="stopLimit")
+    data_dirs: tuple[str, ...] = Field(
+        default=(DEFAULT_DATA_DIR,), alias="dataDirs", strict=False, min_length=1
+    )
+    cluster: ClusterConf | None = None  # without it the node is by itself
+    stop_limit_s: float = Field(default=25.0, alias="stopLimit", ge=0, le=STOP_LIMIT_MAX_S)
 
     @field_validator("socket")
     @classmethod
     def _socket(cls, path: str) -> str:
-        return _absolute(path)
+        return _socket_path(path)
 
     @field_validator("data_dirs")
     @classmethod
     def _data_dirs(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(_absolute, paths))
+        if len(set(paths)) < len(paths) or not all(map(_is_normal, paths)):
+            raise ValueError(ACCEPTED["dataDirs"])
+        return paths
 
     @field_validator("metrics", "tracing", mode="before")
     @classmethod
@@ -78,27 +109,37 @@ class AgentConfig(_Model):
 
     @field_validator("metrics")
     @classmethod
-    def _metrics(cls, place: str) -> str:
-        if place == "off":
-            return place
+    def _metrics(cls, place: str, info: ValidationInfo) -> str:
         if place.startswith(UNIX):
-            return UNIX + _absolute(place.removeprefix(UNIX))
-        host, colon, port = place.rpartition(":")
-        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise ValueError("HOST:PORT, unix:/PATH or off is accepted")
+            path = _socket_path(place.removeprefix(UNIX))
+            if "socket" in info.data and _real(path) == _real(info.data["socket"]):
+                raise ValueError(f"another path than that of `socket`, {info.data['socket']}")
+        elif place != "off" and host_port(place) is None:
+            raise ValueError(ACCEPTED["metrics"])
         return place
 
 
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or "\0" in path or len(path.encode()) > SOCKET_PATH_MAX:
-        raise ValueError(f"an absolute path of at most {SOCKET_PATH_MAX} bytes is accepted")
+def _socket_path(path: str) -> str:
+    if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > SOCKET_PATH_MAX:
+        raise ValueError(SOCKET)
     return path
+
+
+def _real(path: str) -> str:
+    """One spelling of a path: /var/run is a link to /run."""
+    return os.path.realpath(path)
+
+
+def _is_normal(path: str) -> bool:
+    """As the store asks of a config's dataDir."""
+    absolute = path.startswith("/") and not path.startswith("//") and "\0" not in path
+    return absolute and os.path.normpath(path) == path
 
 
 def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
     """The config in the file; the defaults without one. socket: in place of the file's. Raises
     InvalidNetworkConfig with every fault, and OSError."""
-    document = {} if path is None else _document(path)
+    document = {} if path is None else read_document(path)
     if socket is not None:
         document = {**document, "socket": socket}
     where = path or "the command line"
@@ -107,27 +148,21 @@ def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
     except RecursionError as error:
         raise InvalidNetworkConfig(f"{where} refers to itself") from error
     except ValidationError as error:
-        faults = [_fault(one["loc"], one["input"], one["msg"]) for one in error.errors()]
+        faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
         raise InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join(faults[1:])) from error
 
 
-def _document(path: str) -> dict[str, object]:
-    try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidNetworkConfig(f"{path} is no YAML", str(error).replace("\n", " ")) from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise InvalidNetworkConfig(f"{path} holds {shown(document)}, accepted: a mapping")
-    return document
-
-
-def _fault(place: tuple[int | str, ...], value: object, why: str) -> str:
-    where = ".".join(map(str, place))
-    if "Extra inputs" in why and len(place) > 1:
-        return f"{where} is no key of the agent's config"
-    if "Extra inputs" in why:
-        known = ", ".join(field.alias or name for name, field in AgentConfig.model_fields.items())
-        return f"{where} is no key of the agent's config; it has {known}"
-    return f"{where} is {shown(value)}: {why.removeprefix('Value error, ')}"
+def _fault(error: Mapping[str, Any]) -> str:
+    place: tuple[int | str, ...] = error["loc"]
+    if error["type"] == "extra_forbidden" and place[0] == "cluster":
+        return f"{path_of(place)} is no key of the agent's config, see docs/cluster.md"
+    if error["type"] == "extra_forbidden":
+        return f"{path_of(place)} is no key of the agent's config; it has {', '.join(ACCEPTED)}"
+    # Of `tracing` each way to read it has failed, and its place tells which.
+    path = "tracing" if place[0] == "tracing" else path_of(place)
+    accepted = ACCEPTED.get(str(place[0]), error["msg"])
+    if error["type"] == "value_error":
+        accepted = str(error["ctx"]["error"])
+    elif place[0] == "cluster" and len(place) > 1:
+        accepted = error["msg"]
+    return str(Problem(path, error.get("input"), accepted))

@@ -9,22 +9,26 @@ from __future__ import annotations
 import io
 import os
 import socket
-import stat
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
-from threading import BoundedSemaphore, Thread
-from typing import Any, TextIO
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, TextIO, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from cni_plugin.agent.config import UNIX
+from cni_plugin.agent.hosts import host_port
 from cni_plugin.agent.place import listen, verify_folder
 from cni_plugin.cni.errors import IoFailure
 
-CLIENT_LIMIT_S = 5.0  # that a client may take for its request
-CLIENTS_MAX = 16
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+CLIENT_LIMIT_S = 10.0  # for a connection from its begin to its end; a probe may think for 3
+CLIENTS_MAX = 16  # at a time
 BACKLOG = 16
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
@@ -81,11 +85,10 @@ class Http:
 
 
 def _listen_tcp(place: str) -> socket.socket:
-    host, _colon, port = place.rpartition(":")
+    at = host_port(place)
+    assert at is not None  # noqa: S101  the config was checked
     try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
+        family, kind, _, _, address = socket.getaddrinfo(*at, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
     except OSError as error:
         raise _unusable(place, error) from error
@@ -103,17 +106,11 @@ def _listen_tcp(place: str) -> socket.socket:
 def _listen_unix(path: str) -> socket.socket:
     """The agent's lock is for its calls' socket only, so what lies here may be in use."""
     verify_folder(os.path.dirname(path))
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise IoFailure(
-                f"metrics cannot be served at {path}: something else than a socket is there",
-                "remove it, or set `metrics` in the agent's config to another place or to off",
-            )
     with socket.socket(socket.AF_UNIX) as other:
         try:
             other.connect(path)
         except OSError:
-            return listen(path)  # nobody there: what lies there is stale
+            return listen(path, "metrics")  # nobody there: what lies there is stale
     raise _unusable(f"{UNIX}{path}", OSError(0, "another process serves there"))
 
 
@@ -125,8 +122,44 @@ def _unusable(place: str, error: OSError) -> IoFailure:
     )
 
 
+class _Stream(io.RawIOBase):
+    """What a client sends and gets, with one deadline for all of it: however slowly it does, it
+    has its place no longer than that. idle: the client is waited for."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._until_s = time.monotonic() + CLIENT_LIMIT_S
+        self.idle = False
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Raises TimeoutError, as all here, when the deadline has passed."""
+        return int(self._waiting(self._connection.recv_into, buffer))
+
+    def write(self, data: ReadableBuffer) -> int:
+        self._waiting(self._connection.sendall, data)
+        return memoryview(data).nbytes
+
+    def _waiting(self, act: Callable[[Any], Any], data: object) -> Any:
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        self.idle = True
+        try:
+            return act(data)
+        finally:
+            self.idle = False
+
+
 class _Server(ThreadingMixIn, WSGIServer):
-    """A WSGI server on a socket that listens already, for a few clients at a time."""
+    """A WSGI server on a socket that listens already, for a few clients at a time. When there is
+    no place left, the client that has been waited for the longest loses its own."""
 
     daemon_threads = True  # a client that hangs does not hold up the agent's end
     block_on_close = False
@@ -138,7 +171,8 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.socket = listener
         self.server_name, self.server_port = "podwire", 0
         self.setup_environ()
-        self._room = BoundedSemaphore(CLIENTS_MAX)
+        self._open: dict[socket.socket, _Stream] = {}  # in the order in which they came
+        self._lock = Lock()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """A peer on a unix socket has no address; the base classes want one."""
@@ -146,16 +180,34 @@ class _Server(ThreadingMixIn, WSGIServer):
         return client, address or ("unix", 0)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
+        with self._lock:
+            has_place = len(self._open) < CLIENTS_MAX or self._leave_oldest()
+            if has_place:
+                self._open[request] = _Stream(request)
+        if has_place:
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
+    def _leave_oldest(self) -> bool:
+        """False: all are being answered."""
+        idle = (client for client, stream in self._open.items() if stream.idle)
+        oldest = next(idle, None)
+        if oldest is None:
+            return False
+        del self._open[oldest]
+        with suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)  # its thread wakes, and ends
+        return True
+
+    def stream(self, request: socket.socket) -> _Stream:
+        """What its thread reads and writes."""
+        return self._open[request]  # a place is not lost before its client is waited for
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left or was too slow: nothing for a log."""
@@ -164,7 +216,14 @@ class _Server(ThreadingMixIn, WSGIServer):
 class _Handler(WSGIRequestHandler):
     """One request a connection."""
 
-    timeout = CLIENT_LIMIT_S
+    server: _Server
+
+    def setup(self) -> None:
+        """The base class's streams have a time limit for each read or write instead."""
+        stream = self.server.stream(self.request)
+        self.connection = self.request
+        self.rfile = io.BufferedReader(stream)
+        self.wfile = cast("io.BufferedIOBase", stream)  # each write is written at once
 
     def get_stderr(self) -> TextIO:
         """Where the base class writes tracebacks; on stderr each event is one line."""

@@ -71,6 +71,8 @@ class Keeper:
             return list(ended[0].done), list(ended[0].failures)
 
         await self._round("repair", work)
+        if ended and ended[0].paces:
+            self._sink.paced(ended[0].paces)
         return ended[0] if ended else None
 
     async def _round(self, what: str, work: Callable[[], tuple[list[str], list[str]]]) -> None:

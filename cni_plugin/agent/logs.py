@@ -58,6 +58,11 @@ class LogSink:
         for line in failures:
             self._write("error", line, {"round": what})
 
+    def paced(self, lines: tuple[str, ...]) -> None:
+        """A line each."""
+        for line in lines:
+            self._write("warning", line, {"round": "repair"})
+
     def event(self, level: str, message: str, fields: Fields) -> None:
         """A line."""
         self._write(level, message, fields)

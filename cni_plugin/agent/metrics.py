@@ -76,6 +76,11 @@ class MetricsSink:
         self._repair_failures = Counter(
             "podwire_repair_failures", "What rounds could not do.", ("round",), registry=registry
         )
+        self._paces = Counter(
+            "podwire_repair_paces",
+            "Changes of how often something is put back that somebody keeps undoing.",
+            registry=registry,
+        )
         self._events = Counter(
             "podwire_events", "Other lines of the log.", ("level",), registry=registry
         )
@@ -93,6 +98,10 @@ class MetricsSink:
         """The node was looked after."""
         self._repairs.labels(what).inc(len(lines))
         self._repair_failures.labels(what).inc(len(failures))
+
+    def paced(self, lines: tuple[str, ...]) -> None:
+        """How often something is put back has changed."""
+        self._paces.inc(len(lines))
 
     def event(self, level: str, _message: str, _fields: Mapping[str, object]) -> None:
         """Anything else."""

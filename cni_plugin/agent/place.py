@@ -49,9 +49,15 @@ def unlock(path: str, held: int) -> None:
     os.close(held)
 
 
-def listen(path: str) -> socket.socket:
-    """A listening socket at path, 0600. Only for who holds the lock: what lies there is stale."""
+def listen(path: str, what: str = "calls") -> socket.socket:
+    """A listening socket at path, 0600. Only for who knows that a socket that lies there is stale;
+    anything else that lies there is kept. what: is served there. Raises IoFailure."""
     with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise IoFailure(
+                f"{what} cannot be served at {path}: something else than a socket is there",
+                "remove it, or name another place in the agent's config",
+            )
         os.unlink(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)

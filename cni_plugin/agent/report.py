@@ -14,7 +14,7 @@ class CallReport(NamedTuple):
     code: 0, or the CNI error's. stages: how long each port was used (reserve, observe, apply, ...),
     in order of first use; starts: the moment of that use, in seconds after began_s. outcome: done |
     failed | declined | dropped (the caller went away before it was begun) | remembered (STATUS,
-    answered from memory) | undone (nobody took the answer)."""
+    answered from memory) | undone (a DEL of an ADD whose answer nobody took)."""
 
     verb: str
     network: str
@@ -48,6 +48,10 @@ class Sink(Protocol):
     def repaired(self, what: str, lines: tuple[str, ...], failures: tuple[str, ...]) -> None:
         """The node was looked after. what: garbage | repair | recovery. lines: what was done, a
         sentence each."""
+
+    def paced(self, lines: tuple[str, ...]) -> None:
+        """Something that somebody keeps undoing is put back less often from now on, or no longer
+        so. lines: a sentence each."""
 
     def event(self, level: str, message: str, fields: Mapping[str, object]) -> None:
         """Anything else worth a line. level: info | warning | error."""

@@ -35,6 +35,10 @@ from cni_plugin.cni.values import Reply
 CONNECTIONS_MAX = 2048
 OWN_DESCRIPTORS = 128  # of the limit of open files: what is open without any call
 DESCRIPTORS_A_CALL = 4  # its connection and namespace; a socket and a file while it runs
+TOO_FEW_FILES = (
+    "no call is served: the limit of open files is too low, launchers run their calls themselves;"
+    f" raise it to {OWN_DESCRIPTORS + DESCRIPTORS_A_CALL} at least (LimitNOFILE= of systemd)"
+)
 REQUEST_LIMIT_S = 5.0  # from the first byte's connection to the request's last
 DELIVERY_LIMIT_S = (
     5.0  # for an answer to be taken, where the launcher did not say how long it waits
@@ -57,8 +61,9 @@ class Server:
         self.connections: set[Connection] = set()
         self.closed = asyncio.Event()  # one of them was
         files, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # More are hung up on: their launchers run the calls themselves.
-        self._most = min(CONNECTIONS_MAX, max(1, (files - OWN_DESCRIPTORS) // DESCRIPTORS_A_CALL))
+        self._most = min(CONNECTIONS_MAX, max(0, (files - OWN_DESCRIPTORS) // DESCRIPTORS_A_CALL))
+        if not self._most:
+            sink.event("warning", TOO_FEW_FILES, {"limit": files})
         self._listener = listener
         listener.setblocking(False)
         self._again: asyncio.TimerHandle | None = None
@@ -78,10 +83,12 @@ class Server:
                 self.loop.remove_reader(self._listener)
                 self._again = self.loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
-            if len(self.connections) >= self._most or not self._is_ours(client):
-                client.close()
+            if len(self.connections) < self._most and self._is_ours(client):
+                Connection(self, client)
                 continue
-            Connection(self, client)
+            with suppress(OSError):
+                client.send(encode_declined())  # its launcher runs the call itself
+            client.close()
 
     def _is_ours(self, client: socket.socket) -> bool:
         """Only our own user (root) may ask: the socket's folder says so as well."""

@@ -27,6 +27,10 @@ class Sinks:
         """The node was looked after."""
         self._tell(lambda sink: sink.repaired(what, lines, failures))
 
+    def paced(self, lines: tuple[str, ...]) -> None:
+        """How often something is put back has changed."""
+        self._tell(lambda sink: sink.paced(lines))
+
     def event(self, level: str, message: str, fields: Mapping[str, object]) -> None:
         """Anything else worth a line."""
         self._tell(lambda sink: sink.event(level, message, fields))

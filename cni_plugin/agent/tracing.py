@@ -48,6 +48,9 @@ class TraceSink:
     def repaired(self, what: str, lines: tuple[str, ...], failures: tuple[str, ...]) -> None:
         """No part of anybody's trace."""
 
+    def paced(self, lines: tuple[str, ...]) -> None:
+        """No part of anybody's trace."""
+
     def event(self, level: str, message: str, fields: Mapping[str, object]) -> None:
         """No part of anybody's trace."""
 

@@ -6,7 +6,6 @@ is asked for is imported, and argparse only here.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cni_plugin import __version__
 from cni_plugin.cli.output import complain, paint
+from cni_plugin.cli.streams import Undelivered, drop_output, take_streams
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -40,18 +40,23 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command line without the program's name -> exit status: 0, 1 problems, 2 usage."""
+def run(argv: Sequence[str]) -> int:
+    """main on this process's streams, whatever they are. 1 when stdout cannot be written."""
+    take_streams()
     try:
-        status = _main(argv)
+        status = main(argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; what is left to flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
+    except Undelivered as error:
+        drop_output()
+        if error.reader_left:  # `| head` has read enough
+            return CLOSED_PIPE
+        complain(str(error))
+        return 1
     return status
 
 
-def _main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
+    """The command line without the program's name -> exit status: 0, 1 problems, 2 usage."""
     first = argv[0] if argv else ""
     if not first:
         print(about_text(), end="", file=sys.stderr)
@@ -60,7 +65,7 @@ def _main(argv: Sequence[str]) -> int:
     elif first in ("-V", "--version"):
         print(f"podwire {__version__}")
     else:
-        return _run(first, argv[1:]) if first in COMMANDS else _unknown(first)
+        return _command(first, argv[1:]) if first in COMMANDS else _unknown(first)
     return 0
 
 
@@ -75,7 +80,7 @@ def command_parser(name: str) -> ArgumentParser:
     return parser
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
+def _command(name: str, arguments: Sequence[str]) -> int:
     try:
         args = command_parser(name).parse_args(arguments)
     except SystemExit as left:  # argparse: 0 after --help, 2 after a usage error

@@ -20,11 +20,11 @@ BackendName = Literal["local", "host-gw", "vxlan", "auto"]
 def as_network(value: object) -> IPNetwork:
     """A range written as text. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not text; accepted: a range such as 10.244.0.0/16")  # noqa: TRY004
+        raise ValueError(f"{shown(value)} is not text; a range such as 10.244.0.0/16")  # noqa: TRY004
     try:
         return ip_network(value)
     except ValueError as error:
-        raise ValueError(f"{error}; accepted: a range such as 10.244.0.0/16") from error
+        raise ValueError(f"{error}; a range such as 10.244.0.0/16") from error
 
 
 Network = Annotated[IPNetwork, BeforeValidator(as_network)]

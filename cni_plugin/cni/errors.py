@@ -42,12 +42,6 @@ class UnsupportedField(CNIError):
     code = 2
 
 
-class ContainerUnknown(CNIError):
-    """SPEC error 3: the runtime need not clean up."""
-
-    code = 3
-
-
 class InvalidEnvironment(CNIError):
     """SPEC error 4: the message names the variables."""
 
@@ -88,13 +82,6 @@ class NotAvailable(CNIError):
     """SPEC error 50 (STATUS): ADD cannot be served."""
 
     code = 50
-    temporary = True
-
-
-class LimitedConnectivity(CNIError):
-    """SPEC error 51 (STATUS): ADD cannot be served and existing containers may be cut off."""
-
-    code = 51
     temporary = True
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from cni_plugin.model.rules import (
     REGISTER_BYTES,
     Compare,
+    Constant,
     Load,
     Lookup,
+    LowerMss,
     Mask,
     Masquerade,
     Part,
+    PathMss,
+    Store,
     Verdict,
 )
 from ipam.lean_typing import NamedTuple
@@ -42,6 +46,8 @@ IP6_DESTINATION = Field("ip6 daddr", Load("payload", NETWORK, 24, 16), 16)
 ICMP_TYPE = Field("icmpv6 type", Load("payload", TRANSPORT, 0, 1), 4)
 ND_TARGET = Field("icmpv6 taddr", Load("payload", TRANSPORT, 8, 16), 16)  # RFC 4861 section 4.4
 UDP_DESTINATION = Field("udp dport", Load("payload", TRANSPORT, 2, 2), 4)
+TTL_OFFSET, IP_CHECKSUM_OFFSET, HOP_LIMIT_OFFSET = 8, 10, 7  # bytes; RFC 791, RFC 8200
+TCP_FLAGS_OFFSET, TCP_SYN = 13, b"\x02"  # RFC 9293
 
 
 def equals(field: Field, data: bytes, shown: str) -> Part:
@@ -70,6 +76,19 @@ def verdict_map(name: str, *fields: Field) -> Part:
     return Part(f"{text} vmap @{name}", (*_loads(fields), Lookup(name, verdict=True)))
 
 
+def set_ttl(version: int, value: int) -> Part:
+    """The TTL, or the hop limit, is this from here on. Of IPv4 two bytes are written, because the
+    checksum is counted in such."""
+    number = bytes([value])
+    if version == 4:
+        load, mask = Load("payload", NETWORK, TTL_OFFSET, 2), Mask(b"\0\xff", number + b"\0")
+        store = Store(NETWORK, TTL_OFFSET, 2, IP_CHECKSUM_OFFSET)
+        return Part(f"ip ttl set {value}", (load, mask, store))
+    return Part(
+        f"ip6 hoplimit set {value}", (Constant(number), Store(NETWORK, HOP_LIMIT_OFFSET, 1))
+    )
+
+
 def verdict(kind: str, chain: str = "") -> Part:
     """What becomes of the packet."""
     return Part(f"{kind} {chain}".strip(), (Verdict(kind, chain),))
@@ -85,9 +104,18 @@ def _loads(fields: tuple[Field, ...]) -> tuple[Load, ...]:
 
 
 MASQUERADE = Part("masquerade fully-random", (Masquerade(),))
-ACCEPT, DROP, RETURN = verdict("accept"), verdict("drop"), verdict("return")
+DROP, RETURN = verdict("drop"), verdict("return")
 # With the family's own test, so that one header's offsets are never read from another's packet.
 INET_V4, INET_V6 = equals(NFPROTO, b"\x02", "ipv4"), equals(NFPROTO, b"\x0a", "ipv6")
 FRAME_V4, FRAME_V6 = equals(PROTOCOL, b"\x08\x00", "ip"), equals(PROTOCOL, b"\x86\xdd", "ip6")
 FRAME_ARP = equals(PROTOCOL, b"\x08\x06", "arp")
 ICMPV6, UDP = equals(L4PROTO, b"\x3a", "ipv6-icmp"), equals(L4PROTO, b"\x11", "udp")
+TCP = equals(L4PROTO, b"\x06", "tcp")
+IS = {4: INET_V4, 6: INET_V6}
+SOURCE = {4: IP_SOURCE, 6: IP6_SOURCE}
+DESTINATION = {4: IP_DESTINATION, 6: IP6_DESTINATION}
+SYN = Part(
+    "tcp flags syn",
+    (Load("payload", TRANSPORT, TCP_FLAGS_OFFSET, 1), Mask(TCP_SYN), Compare(b"\0", negate=True)),
+)
+CLAMP_MSS = Part("tcp option maxseg size set rt mtu", (PathMss(), LowerMss()))

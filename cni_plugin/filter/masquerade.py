@@ -1,7 +1,11 @@
-"""Masquerade for `ipMasq`: a pod's address leads to its network's chain.
+"""Masquerade: of a cluster's pods by their node's ranges, for `ipMasq` by the pod's address.
 
-The chain's name is the digest of what it does, so pods keep the rules they were made with when a
-config changes, two networks with the same ranges share one, and making it again is harmless.
+With `ipMasq` a pod's address leads to its network's chain. The chain's name is the digest of what
+it does, so pods keep the rules they were made with when a config changes, two networks with the
+same ranges share one, and making it again is harmless.
+
+What goes from node to node inside a cluster is none of it, whatever a network's config says. All
+that depends on the cluster is in sets (filter.cluster), so the base chain is always the same one.
 """
 
 from __future__ import annotations
@@ -10,14 +14,12 @@ from collections.abc import Iterable
 from ipaddress import collapse_addresses, ip_network
 
 from cni_plugin.filter.expressions import (
-    INET_V4,
-    INET_V6,
-    IP6_DESTINATION,
-    IP6_SOURCE,
-    IP_DESTINATION,
-    IP_SOURCE,
+    DESTINATION,
+    IS,
     MASQUERADE,
     RETURN,
+    SOURCE,
+    in_set,
     verdict_map,
     within,
 )
@@ -29,14 +31,12 @@ from ipam.values import IPAddress, IPNetwork
 # NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC. linux/netfilter_ipv4.h
 POSTROUTING = Hook("nat", 4, 100)
 PREFIX = "masq-"
-_DESTINATION = {4: IP_DESTINATION, 6: IP6_DESTINATION}
-_IS = {4: INET_V4, 6: INET_V6}
-_MULTICAST = (ip_network("224.0.0.0/4"), ip_network("ff00::/8"))  # a group has no way back
+MULTICAST = (ip_network("224.0.0.0/4"), ip_network("ff00::/8"))  # a group has no way back
 
 
 def kept(cidrs: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
     """The destinations that keep the pod's source address: each once, multicast included."""
-    everything = (*cidrs, *_MULTICAST)
+    everything = (*cidrs, *MULTICAST)
     result: list[IPNetwork] = []
     for version in (4, 6):
         result += collapse_addresses(cidr for cidr in everything if cidr.version == version)  # type: ignore[type-var]  # one version each time
@@ -56,26 +56,31 @@ def chain_name(cidrs: Iterable[IPNetwork]) -> str:
 def desired_chains(cidrs: tuple[IPNetwork, ...]) -> tuple[RuleChain, ...]:
     """The network's own chain (kept destinations leave it, the rest is masqueraded) and the
     base chain that leads pods' addresses into their networks' chains."""
-    return (
-        network_chain(cidrs),
-        RuleChain("inet", "postrouting", POSTROUTING, _ENTER),
-    )
+    return network_chain(cidrs), BASE
 
 
 def network_chain(cidrs: tuple[IPNetwork, ...]) -> RuleChain:
     """One network's chain: the kept destinations leave it, the rest is masqueraded."""
     name = chain_name(cidrs)
     returns = tuple(
-        Rule(name, (_IS[cidr.version], within(_DESTINATION[cidr.version], cidr), RETURN))
+        Rule(name, (IS[cidr.version], within(DESTINATION[cidr.version], cidr), RETURN))
         for cidr in kept(cidrs)
     )
     return RuleChain("inet", name, None, (*returns, Rule(name, (MASQUERADE,))))
 
 
-_ENTER = (
-    Rule("postrouting", (INET_V4, verdict_map("masq4", IP_SOURCE))),
-    Rule("postrouting", (INET_V6, verdict_map("masq6", IP6_SOURCE))),
-)
+def _base(version: int) -> tuple[Rule, ...]:
+    """One IP version's rules of the base chain."""
+    bodies = (
+        (in_set(f"cluster{version}", DESTINATION[version]), RETURN),
+        (in_set(f"kept{version}", DESTINATION[version]), RETURN),
+        (verdict_map(f"masq{version}", SOURCE[version]),),
+        (in_set(f"local{version}", SOURCE[version]), MASQUERADE),
+    )
+    return tuple(Rule("postrouting", (IS[version], *body)) for body in bodies)
+
+
+BASE = RuleChain("inet", "postrouting", POSTROUTING, (*_base(4), *_base(6)))
 
 
 def desired_elements(

@@ -15,9 +15,20 @@ SETS: dict[str, tuple[str, ...]] = {
     "pods6": ("ifname", "ipv6_addr"),
     "masq4": ("ipv4_addr",),  # maps a pod's address to the chain of its network
     "masq6": ("ipv6_addr",),
+    # The cluster's (filter.cluster), empty on a node that is in none.
+    "local4": ("ipv4_addr",),  # ranges of this node's pods
+    "local6": ("ipv6_addr",),
+    "cluster4": ("ipv4_addr",),  # ranges of all nodes' pods
+    "cluster6": ("ipv6_addr",),
+    "kept4": ("ipv4_addr",),  # other destinations to which pods keep their addresses
+    "kept6": ("ipv6_addr",),
+    "nodes4": ("ipv4_addr",),  # other nodes
+    "nodes6": ("ipv6_addr",),
+    "underlays": ("ifname",),  # links by which nodes are reached
 }
 VERDICT_MAPS = ("masq4", "masq6")
-FAMILY_SETS = {
+RANGE_SETS = ("local4", "local6", "cluster4", "cluster6", "kept4", "kept6")  # of whole networks
+FAMILY_SETS: dict[str, tuple[str, ...]] = {
     "inet": tuple(SETS),
     "bridge": ("mac_ports", "ip_ports", "macs", "source4", "source6"),
 }

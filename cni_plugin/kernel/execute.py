@@ -430,7 +430,8 @@ def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
     families = {step.wanted.family: None for step in steps if isinstance(step.wanted, RuleChain)}
     for family in families:
         yield list(nft.new_table(family))
-    for step in steps:
+    # The transaction is one moment, so what goes may go first: a range takes no other one into it.
+    for step in sorted(steps, key=_is_element_gained):
         obj = step.subject
         if isinstance(obj, RuleChain):
             yield list(nft.new_chain(obj) if step.wanted else nft.delete_chain(obj))
@@ -438,6 +439,10 @@ def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
             old = [nft.delete_element(step.found)] if isinstance(step.found, Element) else []
             new = [nft.new_element(step.wanted)] if isinstance(step.wanted, Element) else []
             yield old + new
+
+
+def _is_element_gained(step: Step) -> bool:
+    return step.wanted is not None or isinstance(step.subject, RuleChain)
 
 
 def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool) -> Outcome:

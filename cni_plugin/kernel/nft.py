@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network, summarize_address_range
+from itertools import zip_longest
 
-from cni_plugin.filter.tables import FAMILY_SETS, SETS, TABLE, VERDICT_MAPS
+from cni_plugin.filter.tables import FAMILY_SETS, RANGE_SETS, SETS, TABLE, VERDICT_MAPS
 from cni_plugin.kernel.netlink import (
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     KernelError,
@@ -30,7 +32,20 @@ from cni_plugin.kernel.netlink import (
 )
 from cni_plugin.kernel.rtnl import mac_bytes
 from cni_plugin.model.objects import Element, RuleChain
-from cni_plugin.model.rules import Compare, Expr, Load, Lookup, Mask, Masquerade, Rule, Verdict
+from cni_plugin.model.rules import (
+    Compare,
+    Constant,
+    Expr,
+    Load,
+    Lookup,
+    LowerMss,
+    Mask,
+    Masquerade,
+    PathMss,
+    Rule,
+    Store,
+    Verdict,
+)
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
@@ -39,9 +54,12 @@ NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8,
 GETGEN = 16
 FAMILIES = {"any": 0, "inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
 KEY_TYPES = {"ipv4_addr": (7, 4), "ipv6_addr": (8, 16), "ether_addr": (9, 6), "ifname": (41, 16)}
-SET_MAP, DATA_VERDICT = 0x8, 0xFFFFFF00  # NFT_SET_MAP, NFT_DATA_VERDICT
+SET_INTERVAL, SET_MAP, DATA_VERDICT = 0x4, 0x8, 0xFFFFFF00  # NFT_SET_*, NFT_DATA_VERDICT
+ELEMENT_END = 0x1  # NFT_SET_ELEM_INTERVAL_END: the first address behind a range
 VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}  # NF_*, NFT_*
 RANDOM_FULLY = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
+HTON, CHECKSUM_INET, RT_TCPMSS = 1, 1, 3  # NFT_BYTEORDER_HTON, NFT_PAYLOAD_CSUM_INET, NFT_RT_TCPMSS
+EXTHDR_TCPOPT, TCPOPT_MAXSEG = 1, 2  # NFT_EXTHDR_OP_TCPOPT; RFC 9293 section 3.2
 
 
 def be32(kind: int, value: int) -> bytes:
@@ -92,6 +110,7 @@ def new_table(family: str) -> Iterator[Message]:
         body += be32(10, number)  # NFTA_SET_ID, unique in the transaction
         # NFTNL_UDATA_SET_KEYBYTEORDER = host (1): without it `nft` shows names of links as "".
         body += attr(13, bytes([0, 4]) + struct.pack("=I", 1)) if fields[0] == "ifname" else b""
+        body += be32(3, SET_INTERVAL) if name in RANGE_SETS else b""
         if name in VERDICT_MAPS:
             body += be32(3, SET_MAP) + be32(6, DATA_VERDICT)
         line = f"nft add set {family} {TABLE} {name}"
@@ -127,17 +146,26 @@ def delete_chain(chain: RuleChain) -> Iterator[Message]:
 
 
 def _new_rule(family: str, rule: Rule) -> Message:
-    exprs = [nested(1, text(1, name), nested(2, data)) for name, data in map(_expr, rule.exprs)]
+    ours = (made for expr in rule.exprs for made in _exprs(expr))
+    exprs = [nested(1, text(1, name), nested(2, data)) for name, data in ours]
     body = text(1, TABLE) + text(2, rule.chain) + nested(4, *exprs) + attr(7, _comment(rule.mark))
     line = f"nft add rule {family} {TABLE} {rule.chain} {rule.text}"
-    return _message(NEWRULE, family, body, line, NLM_F_CREATE | 0x800)  # NLM_F_APPEND
+    return _message(NEWRULE, family, body, line, NLM_F_CREATE | NLM_F_APPEND)
 
 
 def _register(number: int) -> int:
     return 8 + number  # NFT_REG32_00
 
 
-def _expr(expr: Expr) -> tuple[str, bytes]:  # noqa: PLR0911  a table, one kind a line
+def _exprs(expr: Expr) -> Iterator[tuple[str, bytes]]:
+    """The names and attributes of the kernel's expressions for one of ours."""
+    yield _expr(expr)
+    if isinstance(expr, PathMss):  # nft_rt gives it in the machine's order
+        registers = be32(1, _register(0)) + be32(2, _register(0))
+        yield "byteorder", registers + be32(3, HTON) + be32(4, 2) + be32(5, 2)
+
+
+def _expr(expr: Expr) -> tuple[str, bytes]:  # noqa: C901, PLR0911  a table, one kind a line
     """An expression's name and its attributes."""
     if isinstance(expr, Load) and expr.source == "meta":
         return "meta", be32(1, _register(expr.register)) + be32(2, expr.what)
@@ -146,8 +174,19 @@ def _expr(expr: Expr) -> tuple[str, bytes]:  # noqa: PLR0911  a table, one kind 
         return "payload", be32(1, _register(expr.register)) + where
     if isinstance(expr, Mask):
         registers = be32(1, _register(0)) + be32(2, _register(0)) + be32(3, len(expr.mask))
-        zero = bytes(len(expr.mask))
-        return "bitwise", registers + nested(4, attr(1, expr.mask)) + nested(5, attr(1, zero))
+        flip = expr.flip or bytes(len(expr.mask))
+        return "bitwise", registers + nested(4, attr(1, expr.mask)) + nested(5, attr(1, flip))
+    if isinstance(expr, Constant):
+        return "immediate", be32(1, _register(0)) + nested(2, attr(1, expr.data))
+    if isinstance(expr, Store):
+        where = be32(2, expr.what) + be32(3, expr.offset) + be32(4, expr.length)
+        counted = b"" if expr.checksum is None else be32(6, CHECKSUM_INET) + be32(7, expr.checksum)
+        return "payload", where + be32(5, _register(0)) + counted
+    if isinstance(expr, PathMss):
+        return "rt", be32(1, _register(0)) + be32(2, RT_TCPMSS)
+    if isinstance(expr, LowerMss):
+        where = attr(2, bytes([TCPOPT_MAXSEG])) + be32(3, 2) + be32(4, 2)
+        return "exthdr", where + be32(6, EXTHDR_TCPOPT) + be32(7, _register(0))
     if isinstance(expr, Compare):
         operator = be32(1, _register(0)) + be32(2, int(expr.negate))
         return "cmp", operator + nested(3, attr(1, expr.data))
@@ -199,13 +238,27 @@ def _parse_key(name: str, data: bytes) -> tuple[str, ...]:
 
 
 def _element_list(element: Element, *, whole: bool) -> bytes:
+    head = text(1, TABLE) + text(2, element.set)
+    if element.set in RANGE_SETS:
+        return head + nested(3, *_range(element.key[0]))
     parts = [nested(1, attr(1, _key(element)))]  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
     if whole and element.goto:
         parts.append(nested(2, _verdict(Verdict("goto", element.goto))))
     if whole and element.owner:
         parts.append(attr(6, _comment(element.owner)))
-    elements = nested(3, nested(1, *parts))
-    return text(1, TABLE) + text(2, element.set) + elements
+    return head + nested(3, nested(1, *parts))
+
+
+def _range(text: str) -> Iterator[bytes]:
+    """A network, or `FIRST-LAST`, as the kernel has it: the first address, and the one behind the
+    last, unless there is none."""
+    first, dash, last = text.partition("-")
+    network = None if dash else ip_network(text)
+    start = network.network_address if network else ip_address(first)
+    final = network.broadcast_address if network else ip_address(last)
+    yield nested(1, nested(1, attr(1, start.packed)))
+    if int(final) + 1 < 1 << final.max_prefixlen:
+        yield nested(1, nested(1, attr(1, (final + 1).packed)), be32(3, ELEMENT_END))
 
 
 def _element_line(verb: str, element: Element) -> str:
@@ -260,18 +313,31 @@ def observe_set(socket: Socket | None, family: str, name: str) -> list[Element]:
     """All elements of a set; none when the table is not there."""
     body = text(1, TABLE) + text(2, name)
     message = _message(GETSETELEM, family, body, f"nft list set {family} {TABLE} {name}")
-    return [
-        element
-        for received in _dump(socket, message)
-        for element in _elements(family, name, received)
+    answers = _dump(socket, message)
+    if name in RANGE_SETS:
+        return [Element(family, name, (text,)) for text in _ranges(answers)]
+    return [element for received in answers for element in _elements(family, name, received)]
+
+
+def _ranges(answers: Iterable[Received]) -> Iterator[str]:
+    """What a set of networks holds, `FIRST-LAST` for what somebody else made and is no network.
+    They do not overlap, so the first end belongs to the first start."""
+    marked = [
+        (attribute_map(found[1])[1], bool(found.get(3, bytes(4))[3] & ELEMENT_END))
+        for received in answers
+        for found in _items(received)
     ]
+    starts = sorted(key for key, is_end in marked if not is_end)
+    ends = sorted(key for key, is_end in marked if is_end and starts and key > starts[0])
+    for start, end in zip_longest(starts, ends):
+        first = ip_address(start)
+        last = ip_address(end) - 1 if end else ip_address(b"\xff" * len(start))
+        networks = list(summarize_address_range(first, last))
+        yield str(networks[0]) if len(networks) == 1 else f"{first}-{last}"
 
 
 def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
-    for kind, item in attributes(attribute_map(received.body, 4).get(3, b"")):
-        if kind != 1:
-            continue
-        found = attribute_map(item)
+    for found in _items(received):
         key = attribute_map(found[1])[1]
         verdict = attribute_map(attribute_map(found.get(2, b"")).get(2, b""))
         yield Element(
@@ -281,6 +347,13 @@ def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
             string(verdict.get(2, b"")),
             _parse_comment(found.get(6, b"")) or None,
         )
+
+
+def _items(received: Received) -> Iterator[dict[int, bytes]]:
+    """The attributes of each element in an answer."""
+    for kind, item in attributes(attribute_map(received.body, 4).get(3, b"")):
+        if kind == 1:
+            yield attribute_map(item)
 
 
 # what is there -----------------------------------------------------------------------------------

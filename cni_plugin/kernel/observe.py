@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from ipaddress import ip_address
 
+from cni_plugin.filter.tables import RANGE_SETS
 from cni_plugin.kernel import nft, rtnl, sysctl
 from cni_plugin.kernel.netlink import KernelError, Socket
 from cni_plugin.kernel.places import Places
@@ -73,11 +74,13 @@ def _is_orphan(places: Places, obj: Obj) -> bool:
 
 
 def _crowded(elements: list[Element]) -> list[Element]:
-    """The elements of those sets of which so many are wanted that reading the set is quicker."""
+    """The elements of those sets of which so many are wanted that reading the set is quicker, or
+    which tell only as a whole what they hold."""
+    ranges = [obj for obj in elements if obj.set in RANGE_SETS]
     if len(elements) <= MANY:
-        return []
+        return ranges
     count = Counter(obj[:2] for obj in elements)
-    return [obj for obj in elements if count[obj[:2]] > MANY]
+    return [obj for obj in elements if obj.set in RANGE_SETS or count[obj[:2]] > MANY]
 
 
 def _from_dumps(places: Places, wanted: list[Element]) -> Iterator[Element]:

@@ -257,6 +257,17 @@ static enum answer misfit(const char *field, uint32_t value)
     return WRONG;
 }
 
+/* An agent that has done something waits for the receipt. One that hung up undoes it when nobody
+ * took it in time, as from a launcher that was stopped: then what is in the socket is the past. */
+static enum answer still_true(int agent)
+{
+    unsigned char more;
+    ssize_t got = recv(agent, &more, 1, 0);
+    if (got > 0)
+        return misfit("byte after the end", more);
+    return reply.status || (got < 0 && errno == EAGAIN) ? DONE : ENDED;
+}
+
 /* Into `reply`, the header in the machine's order. Whole: of a reply that breaks off nothing may
  * have been printed. */
 static enum answer receive_reply(int agent)
@@ -278,7 +289,8 @@ static enum answer receive_reply(int agent)
         return misfit("stdout length", reply.stdout_size);
     if ((reply.stderr_size = ntohl(reply.stderr_size)) > STDERR_MAX)
         return misfit("stderr length", reply.stderr_size);
-    return receive(agent, reply.rest, reply.stdout_size + reply.stderr_size);
+    answer = receive(agent, reply.rest, reply.stdout_size + reply.stderr_size);
+    return answer == DONE ? still_true(agent) : answer;
 }
 
 /* 32 hex digits by which a direct run finds what the agent had begun for this call. */

@@ -23,9 +23,35 @@ class Load(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """Register 0 = register 0 AND mask."""
+    """Register 0 = (register 0 AND mask) XOR flip; flip empty: all zero."""
 
     mask: bytes
+    flip: bytes = b""
+
+
+class Constant(NamedTuple):
+    """Register 0 = these bytes."""
+
+    data: bytes
+
+
+class Store(NamedTuple):
+    """Register 0 into the packet. what, offset, length: as in Load; checksum: where in the same
+    header the internet checksum is that has to follow (RFC 1624), None when none covers it."""
+
+    what: int
+    offset: int
+    length: int
+    checksum: int | None = None
+
+
+class PathMss(NamedTuple):
+    """Register 0 = the TCP payload, in bytes, that fits the packet's route and the way back; in
+    network order."""
+
+
+class LowerMss(NamedTuple):
+    """The TCP option "maximum segment size" = register 0, where that is less than it was."""
 
 
 class Compare(NamedTuple):
@@ -55,7 +81,7 @@ class Masquerade(NamedTuple):
     flows that race for one port lose a packet each otherwise."""
 
 
-Expr = Load | Mask | Compare | Lookup | Verdict | Masquerade
+Expr = Load | Mask | Constant | Store | PathMss | LowerMss | Compare | Lookup | Verdict | Masquerade
 
 
 class Part(NamedTuple):

@@ -31,6 +31,7 @@ from cni_plugin.model.objects import (
     Addr,
     Bridge,
     Element,
+    Key,
     Obj,
     Port,
     RouteTo,
@@ -41,6 +42,7 @@ from cni_plugin.model.objects import (
 )
 from cni_plugin.model.plan import Found, Step, describe, diff, inverse
 from cni_plugin.ports import Netns
+from cni_plugin.reconcile.paces import Paces
 from cni_plugin.reconcile.turns import Turns
 from cni_plugin.record import DONE, Record, load
 from ipam.lean_typing import NamedTuple
@@ -53,11 +55,13 @@ Name = tuple[str, Attachment]  # network and attachment
 
 
 class Mended(NamedTuple):
-    """One pass. done, failures: a sentence each. again_s: when something waits to be tried again;
-    None: nothing does."""
+    """One pass. done, failures: a sentence each. paces: what is put back less often from now on,
+    or no longer so, a sentence each. again_s: when something waits to be tried again; None: nothing
+    does."""
 
     done: tuple[str, ...]
     failures: tuple[str, ...]
+    paces: tuple[str, ...]
     again_s: float | None
 
 
@@ -96,11 +100,14 @@ class Repairer:
         self._lost_in_filter: set[Obj] = set()
         self._generation: int | None = None  # of the rule set in which those were lost
         self._turns: Turns[Name] = Turns()
+        self._paces: Paces[Key] = Paces()
+        self._slower: list[str] = []  # in this pass
 
     def run(self, suspects: Suspects) -> Mended:
         """One pass. Raises CNIError when the node cannot be looked at, OSError for records that
         cannot be listed; what fails with one attachment is told."""
         self._read()
+        self._slower = self._paces.begin(self._clock_s())
         known = {one.name: one for one in self._known.values()}
         sample = self._turns.sample(known, self._clock_s())
         missing = self._missing([known[name] for name in sample])
@@ -124,7 +131,10 @@ class Repairer:
                 failures.setdefault(str(healed.failure), []).append(who)
             self._turns.looked(name, self._clock_s(), failed=healed.failure is not None)
         told = tuple(f"{_and_others(who)}: {why}" for why, who in failures.items())
-        return Mended(tuple(done), told, self._turns.again_s(self._clock_s()))
+        now_s = self._clock_s()
+        both = (self._turns.again_s(now_s), self._paces.again_s(now_s))
+        again_s = min((wait_s for wait_s in both if wait_s is not None), default=None)
+        return Mended(tuple(done), told, tuple(self._slower), again_s)
 
     # a look at all
 
@@ -164,6 +174,8 @@ class Repairer:
             self._lost_in_filter = {obj for obj in lost if isinstance(obj, IN_FILTER)}
             self._generation = generation
         lost |= self._lost_in_filter
+        due = self._paces.due({key(obj) for obj in lost}, self._clock_s())
+        lost = {obj for obj in lost if key(obj) in due}
         if not lost:
             return set()
         return {one.name for one in self._known.values() if not lost.isdisjoint(one.wanted)}
@@ -201,12 +213,26 @@ class Repairer:
             here = [obj for obj in map(on_host, wanted) if obj is not None]
             found = kernel.observe(here)
             if all(key(obj) in found for obj in wanted if _is_pair(obj)):
-                steps = diff(_as_found(here, found, made), found)
+                steps = self._due(diff(_as_found(here, found, made), found))
                 if not steps:
                     return _Healed()
                 outcome = kernel.apply(steps, stop=False)
+                self._note(outcome.done)
                 return _Healed(outcome.done, next(iter(outcome.failures), None))
+            if not self._due(step for step in diff(here, found) if _is_pair(step.subject)):
+                return _Healed()
         return self._whole(record, made)
+
+    def _due(self, steps: Iterable[Step]) -> tuple[Step, ...]:
+        """Without those that somebody undoes so often that they wait."""
+        steps = tuple(steps)
+        due = self._paces.due({key(step.subject) for step in steps}, self._clock_s())
+        return tuple(step for step in steps if key(step.subject) in due)
+
+    def _note(self, done: Iterable[Step]) -> None:
+        for step in done:
+            slower = self._paces.repaired(key(step.subject), describe(step), self._clock_s())
+            self._slower += [slower] if slower else []
 
     def _whole(self, record: Record, made: Standing) -> _Healed:
         """The pair is gone: everything is made again in the pod's namespace, while it is still the
@@ -220,13 +246,13 @@ class Repairer:
         except InvalidNetns:
             return _Healed()
 
-    @staticmethod
-    def _make(made: Standing, kernel: NodeKernel) -> _Healed:
+    def _make(self, made: Standing, kernel: NodeKernel) -> _Healed:
         """All or nothing, as ADD: what is not ours in the pod is not given our addresses."""
         wanted = _wanted(made, kernel)
         found = kernel.observe(wanted)
         outcome = kernel.apply(diff(_as_found(wanted, found, made), found), stop=True)
         if not outcome.failures:
+            self._note(outcome.done)
             return _Healed(outcome.done)
         own = {key(obj) for obj in owned(wanted)}
         kernel.apply(

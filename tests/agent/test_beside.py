@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.conftest import Call
+from tests.agent.conftest import Call, outcomes
 from tests.netns.kit import address, conf, env, ipam, left
 from tests.support.agent import Agent, running
 from tests.support.node import Node, wait_until
@@ -66,6 +66,35 @@ def test_a_launcher_that_was_stopped_prints_what_is_true(
     time.sleep(0.002)
     started.send_signal(signal.SIGSTOP)
     time.sleep(6.5)  # longer than an answer waits whose caller did not say how long it will
+    started.send_signal(signal.SIGCONT)
+    assert started.stdout is not None
+    result = json.loads(started.stdout.read())
+    started.stdout.close()
+    assert started.wait() == 0
+    assert result["ips"][0]["address"] in pod.addresses("eth0")
+
+
+@pytest.mark.timeout(60)
+def test_a_launcher_that_was_stopped_beyond_its_limit_does_not_print_what_was_undone(
+    node: Node, agent: Agent, launcher: Path
+) -> None:
+    pod = node.pod()
+    limit = {"PODWIRE_PYTHON": sys.executable, "PODWIRE_DEADLINE_MS": "3000"}
+    agent.process.send_signal(signal.SIGSTOP)
+    started = subprocess.Popen(
+        [*node._enter(), str(launcher)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**env("ADD", pod), **limit},
+    )
+    assert started.stdin is not None
+    started.stdin.write(json.dumps(conf()).encode())
+    started.stdin.close()
+    state = Path(f"/proc/{started.pid}/stat")
+    wait_until(lambda: "(podwire) S" in state.read_text(), "it waits for the answer")
+    started.send_signal(signal.SIGSTOP)
+    agent.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: "undone" in [each for _, each in outcomes(agent)], "it is undone")
     started.send_signal(signal.SIGCONT)
     assert started.stdout is not None
     result = json.loads(started.stdout.read())

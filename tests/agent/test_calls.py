@@ -147,7 +147,7 @@ def test_an_answer_that_cannot_be_printed_is_undone(
     done = node.plugin(script, {**env("ADD", pod), "PODWIRE_PYTHON": "/bin/false"}, conf())
     assert done.returncode == 1
     wait_until(lambda: left(before, snapshot()) == [], "nothing is left")
-    wait_until(lambda: ("DEL", "done") in outcomes(agent), "DEL is told")
+    wait_until(lambda: ("DEL", "undone") in outcomes(agent), "DEL is told")
 
 
 def test_what_was_cut_off_before_is_rolled_back_at_the_start(

@@ -57,7 +57,7 @@ static size_t mutated(unsigned char *to)
     return size;
 }
 
-static enum answer expected(const unsigned char *from, size_t size)
+static enum answer expected(const unsigned char *from, size_t size, bool stays)
 {
     if (size < HEADER)
         return ENDED;
@@ -68,7 +68,10 @@ static enum answer expected(const unsigned char *from, size_t size)
     if (field(from + 4, 4) != 0x10000 || field(from + 8, 4) > 255 ||
         field(from + 12, 4) > STDOUT_MAX || field(from + 16, 4) > STDERR_MAX)
         return WRONG;
-    return size - HEADER < field(from + 12, 4) + field(from + 16, 4) ? ENDED : DONE;
+    uint32_t told = field(from + 12, 4) + field(from + 16, 4);
+    if (size - HEADER != told)
+        return size - HEADER < told ? ENDED : WRONG;
+    return stays || field(from + 8, 4) ? DONE : ENDED;
 }
 
 int main(int argc, char **argv)
@@ -91,9 +94,15 @@ int main(int argc, char **argv)
         size_t size = mutated(bytes);
         if (write(ends[1], bytes, size) != (ssize_t)size)
             return 2;
-        close(ends[1]);
-        enum answer answer = receive_reply(ends[0]), right = expected(bytes, size);
+        /* Only one that says as much as it has may stay: else it would be waited for. */
+        bool stays = number(2) && size >= HEADER &&
+            (uint64_t)field(bytes + 12, 4) + field(bytes + 16, 4) <= size - HEADER;
+        if (!stays)
+            close(ends[1]);
+        enum answer answer = receive_reply(ends[0]), right = expected(bytes, size, stays);
         close(ends[0]);
+        if (stays)
+            close(ends[1]);
         if (answer != right || (answer == DONE && memcmp(reply.rest, bytes + HEADER,
                                                         reply.stdout_size + reply.stderr_size))) {
             printf("iteration %llu: answer %d, expected %d, of", (unsigned long long)iterations,

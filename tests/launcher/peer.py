@@ -58,12 +58,14 @@ class Peer:
 
     before: sends the reply without reading, then closes.
     hang: after the reply neither more nor end of file comes.
+    leaves: hangs up after a whole reply; after one that breaks off it always does.
     pace_s: the wait before each single byte of the reply.
     """
 
     path: Path
     reply: bytes = b""
     hang: bool = False
+    leaves: bool = False
     pace_s: float = 0
     before: bool = False
     request: Request | None = None
@@ -115,11 +117,19 @@ class Peer:
             return
         if self.before:
             return
-        connection.shutdown(socket.SHUT_WR)
+        if self.leaves or not is_whole(self.reply):
+            connection.shutdown(socket.SHUT_WR)
         try:
             self.after = _read_all(connection)
         except ConnectionResetError:  # it left without reading all of the reply
             self.after = b""
+
+
+def is_whole(reply: bytes) -> bool:
+    """Whether the reply has as many bytes as its header says, or more."""
+    if len(reply) < HEADER.size:
+        return False
+    return len(reply) >= HEADER.size + sum(HEADER.unpack_from(reply)[4:])
 
 
 def read_request(connection: socket.socket) -> Request | None:

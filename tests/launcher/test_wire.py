@@ -218,6 +218,23 @@ def test_an_agent_that_ends_leaves_its_request_to_python(
     assert peer.after == b""
 
 
+def test_an_agent_that_hung_up_after_its_answer_may_have_undone_it(
+    run: Run, socket_path: Path
+) -> None:
+    with Peer(socket_path, answer(RESULT, b"warning"), leaves=True) as peer:
+        ran = run(stdin=b"config")
+    assert ran.direct is not None
+    assert peer.request is not None
+    assert ran.direct["environ"]["PODWIRE_REQUEST"] == peer.request.variables["PODWIRE_REQUEST"]
+    assert (ran.direct["stdin"], ran.status, ran.stdout) == ("config", 3, b"from Python\n")
+
+
+def test_an_error_is_true_whoever_hangs_up(run: Run, socket_path: Path) -> None:
+    with Peer(socket_path, answer(RESULT, status=1), leaves=True):
+        ran = run()
+    assert (ran.status, ran.stdout, ran.direct) == (1, RESULT, None)
+
+
 def test_an_agent_that_ends_while_the_request_is_sent(run: Run, socket_path: Path) -> None:
     with Peer(socket_path, before=True):
         ran = run(stdin=b"x" * STDIN_MAX)
@@ -243,6 +260,8 @@ def test_a_reply_before_the_whole_request_counts(run: Run, socket_path: Path) ->
         (answer(RESULT, kind=256), "kind is 256 (0x00000100)"),
         (answer(RESULT, status=256), "exit status is 256 (0x00000100)"),
         (answer(RESULT, status=2**32 - 1), "exit status is 4294967295 (0xffffffff)"),
+        (answer(RESULT) + b"+", "byte after the end is 43 (0x0000002b)"),
+        (answer(RESULT, status=1) + b"+", "byte after the end is 43 (0x0000002b)"),
         (HEADER.pack(b"PWRP", 1, 0, 0, STDOUT_MAX + 1, 0), "stdout length is 4194305 "),
         (HEADER.pack(b"PWRP", 1, 0, 0, 0, STDERR_MAX + 1), "stderr length is 1048577 "),
         (HEADER.pack(b"PWRP", 1, 0, 0, 2**32 - 1, 1), "stdout length is 4294967295 "),

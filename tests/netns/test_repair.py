@@ -287,3 +287,27 @@ def test_repair_that_fails_is_told_and_not_tried_all_the_time(node: Node, agent:
     node.configure("link del cni0")
     wait_until(scene.whole, "repaired when it can be", 10.0)
     assert scene.traffic()
+
+
+@pytest.mark.timeout(90)
+def test_who_keeps_undoing_a_repair_makes_it_rare_and_only_that_one(
+    node: Node, agent: Agent
+) -> None:
+    scene = Scene(node, agent, "bridge")
+    loop = 'while :; do ip link set "$0" nomaster 2>/dev/null; sleep 0.05; done'
+    adversary = node.spawn("sh", "-c", loop, scene.host)
+    try:
+        slower = "somebody undoes it again and again, so it is done every 4 s now"
+        wait_until(lambda: any(slower in x for x in agent.rounds("repair")), "it slows down", 30.0)
+        other = host_end(scene.results[1])
+        node.configure(f"link set {other} nomaster")
+        wait_until(lambda: "master" in (node.link(other) or {}), "the other at once", REPAIRED_S)
+    finally:
+        adversary.kill()
+        adversary.wait()
+    told = agent.rounds("repair")
+    change = f"ip link change {scene.host} "
+    slower = [line for line in told if "again and again" in line]
+    assert len([line for line in slower if line.startswith(change)]) == 2
+    assert len([line for line in told if f": {change}" in line]) == 5
+    wait_until(scene.whole, "put back when it may be", 10.0)

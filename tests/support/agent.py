@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cni_plugin.agent.wire import DELIVERED, FLAG_NETNS, REPLY_HEAD, REQUEST_HEAD, REQUEST_MAGIC
@@ -23,12 +23,12 @@ CONFIG = "metrics: 'off'\nlog: {format: json, level: debug}\n"
 class Agent:
     """`podwire agent` in a node's namespaces."""
 
-    def __init__(self, node: Node, config: str = CONFIG) -> None:
+    def __init__(self, node: Node, config: str = CONFIG, prefix: Sequence[str] = ()) -> None:
         self.node = node
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by stop
         path = node.path("/run/agent.yaml")
         path.write_text(config)
-        program = ["env", f"PATH={PLUGIN_PATH}", str(node.cni_bin / "podwire"), "agent"]
+        program = ["env", f"PATH={PLUGIN_PATH}", *prefix, str(node.cni_bin / "podwire"), "agent"]
         self.process = node.spawn(*program, "--config", "/run/agent.yaml", stderr=self._log)
         wait_until(lambda: '"podwire\'s agent serves"' in self._text(), "the agent serves")
 
@@ -106,9 +106,9 @@ def _exactly(client: socket.socket, count: int) -> bytes:
 
 
 @contextlib.contextmanager
-def running(node: Node, config: str = CONFIG) -> Iterator[Agent]:
-    """An agent for the length of a with block."""
-    agent = Agent(node, config)
+def running(node: Node, config: str = CONFIG, prefix: Sequence[str] = ()) -> Iterator[Agent]:
+    """An agent for the length of a with block. prefix: a program that executes it."""
+    agent = Agent(node, config, prefix)
     try:
         yield agent
     finally:

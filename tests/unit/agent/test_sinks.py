@@ -20,6 +20,9 @@ class Remembers:
     def repaired(self, *what: Any) -> None:
         self.told.append(("repaired", *what))
 
+    def paced(self, *what: Any) -> None:
+        self.told.append(("paced", *what))
+
     def event(self, *what: Any) -> None:
         self.told.append(("event", *what))
 
@@ -40,11 +43,13 @@ def test_everybody_is_told_everything() -> None:
     sinks.add(second)
     sinks.call(report())
     sinks.repaired("garbage", ("freed",), ("not freed",))
+    sinks.paced(("slower",))
     sinks.event("info", "said", {"key": 1})
     assert first.told == second.told
     assert first.told == [
         ("call", report()),
         ("repaired", "garbage", ("freed",), ("not freed",)),
+        ("paced", ("slower",)),
         ("event", "info", "said", {"key": 1}),
     ]
 

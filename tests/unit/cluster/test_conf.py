@@ -62,7 +62,7 @@ def test_the_offload_is_left_alone_where_the_kernel_is_sound(
         ("source: {file: peers.yaml}", 'cluster.source.file is "peers.yaml"'),
         (f"{SOURCE}, backends: vxlan", "cluster.backends is no key of the agent's config"),
         (f"{SOURCE}, backend: ipip", 'cluster.backend is "ipip"'),
-        (f"{SOURCE}, clusterCIDRs: [10.244.1.1/16]", 'cluster.clusterCIDRs.0 is "10.244.1.1/16"'),
+        (f"{SOURCE}, clusterCIDRs: [10.244.1.1/16]", 'cluster.clusterCIDRs[0] is "10.244.1.1/16"'),
         (f"{SOURCE}, clusterCIDRs: 10.244.0.0/16", "cluster.clusterCIDRs"),
         (f"{SOURCE}, mtu: 100", "cluster.mtu is 100"),
         (f"{SOURCE}, vxlan: {{vni: 16777216}}", "cluster.vxlan.vni is 16777216"),

@@ -1,50 +1,67 @@
-"""docs/cluster.md names every key and every reason that the code has, and no other."""
+"""docs/kubernetes.md: the role is enough and not too much, keys and placeholders are the code's."""
 
 from __future__ import annotations
 
-import inspect
+import asyncio
+import json
 import re
 from pathlib import Path
 
-from pydantic import BaseModel
+import yaml
 
-from cni_plugin.cluster import admission, peers, reconciler
-from cni_plugin.cluster.conf import ClusterConf
+from cni_plugin.cluster.conflist import SAMPLE, placeholders, read_template
+from cni_plugin.cluster.kube_conf import ConflistConfig, KubernetesConfig
+from cni_plugin.cluster.kube_node import BACKEND, PUBLIC_ADDRESS, VTEP_MACS
+from cni_plugin.cluster.values import Node
+from tests.support.kube_api import KubeApi, node_object
+from tests.unit.cluster.kit import following, until
 
-TEXT = (Path(__file__).parents[3] / "docs" / "cluster.md").read_text()
-
-
-def _section(title: str) -> str:
-    return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
-
-
-def _first_column(text: str) -> set[str]:
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+TEXT = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text()
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    found = set()
-    for name, field in model.model_fields.items():
-        key = prefix + (field.alias or name)
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found |= _keys(inner, f"{key}.")
-        else:
-            found.add(key)
-    return found
+def block(kind: str) -> str:
+    return TEXT.split(f"```{kind}\n")[1].split("```")[0]
 
 
-def test_every_key_of_the_config_and_no_other() -> None:
-    assert _first_column(_section("The config")) == _keys(ClusterConf)
+def rows(heading: str) -> list[list[str]]:
+    """The first column of a table, and the second, by its heading."""
+    table = TEXT.split(f"| {heading} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [re.findall(r"`([^`]+)`", line.split(" | ", 2)[n]) for line in table for n in (0, 1)]
 
 
-def test_every_key_of_the_peers_file_and_no_other() -> None:
-    keys = _keys(peers._File) - {"nodes"} | _keys(peers._Entry, "nodes[].")
-    assert _first_column(_section("The peers file").split("**What is not used.**")[0]) == keys
+def test_the_role_is_what_is_asked_of_the_api(tmp_path):
+    async def main() -> set[tuple[str, str]]:
+        async with KubeApi() as api:
+            api.put(node_object("a"))
+            async with following(api, tmp_path) as heard:
+                await heard.source.announce(Node("a", backend="vxlan"))
+                await until(lambda: api.annotations("a"), "it is announced")
+                await until(lambda: api.watches, "it watches")
+            return {
+                (one.verb, "nodes/status" if one.path.endswith("/status") else "nodes")
+                for one in api.asked
+            }
+
+    rules = yaml.safe_load(block("yaml"))["rules"]
+    role = {(verb, name) for rule in rules for name in rule["resources"] for verb in rule["verbs"]}
+    assert asyncio.run(main()) == role
+    cells = rows("verb")
+    listed = {(*verbs, *names) for verbs, names in zip(cells[::2], cells[1::2], strict=True)}
+    assert listed == role
 
 
-def test_every_reason_and_no_other() -> None:
-    source = inspect.getsource(admission) + inspect.getsource(reconciler)
-    words = set(re.findall(r'"([a-z]+-[a-z-]+)"', source)) | {"unreachable"}
-    assert _first_column(_section("The peers file").split("**What is not used.**")[1]) == words
+def test_every_key_and_no_other():
+    for section, model in (("kubernetes", KubernetesConfig), ("conflist", ConflistConfig)):
+        keys = {field.alias or name for name, field in model.model_fields.items()}
+        assert {cell[0] for cell in rows(f"key of `{section}:`")[::2]} == keys
+
+
+def test_every_annotation():
+    for name in (BACKEND, PUBLIC_ADDRESS, *VTEP_MACS.values()):
+        assert f"`{name}`" in TEXT
+
+
+def test_every_placeholder_and_a_template_that_works():
+    listed = [json.loads(cell[0]) for cell in rows("placeholder")[::2]]
+    assert listed == list(placeholders(SAMPLE))
+    read_template(block("json").encode(), "the sample")

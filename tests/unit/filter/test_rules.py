@@ -86,8 +86,14 @@ def test_masquerade_keeps_the_pods_own_networks_and_multicast() -> None:
             "masquerade fully-random",
         ],
         "postrouting": [
+            "meta nfproto ipv4 ip daddr @cluster4 return",
+            "meta nfproto ipv4 ip daddr @kept4 return",
             "meta nfproto ipv4 ip saddr vmap @masq4",
+            "meta nfproto ipv4 ip saddr @local4 masquerade fully-random",
+            "meta nfproto ipv6 ip6 daddr @cluster6 return",
+            "meta nfproto ipv6 ip6 daddr @kept6 return",
             "meta nfproto ipv6 ip6 saddr vmap @masq6",
+            "meta nfproto ipv6 ip6 saddr @local6 masquerade fully-random",
         ],
     }
 

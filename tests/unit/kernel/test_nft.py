@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
@@ -16,11 +17,22 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 
 from cni_plugin.filter import masquerade
 from cni_plugin.filter.expressions import MASQUERADE
-from cni_plugin.filter.tables import FAMILY_SETS, SETS
+from cni_plugin.filter.tables import FAMILY_SETS, RANGE_SETS, SETS
 from cni_plugin.kernel import nft
 from cni_plugin.kernel.netlink import Message, Received, encode
 from cni_plugin.model.objects import Element, RuleChain
-from cni_plugin.model.rules import Compare, Expr, Hook, Load, Lookup, Mask, Part, Rule, Verdict
+from cni_plugin.model.rules import (
+    Compare,
+    Expr,
+    Hook,
+    Load,
+    Lookup,
+    Mask,
+    Part,
+    Rule,
+    Store,
+    Verdict,
+)
 
 Json = dict[str, Any]
 REQUEST, EXCL, CREATE, APPEND = 0x1, 0x200, 0x400, 0x800
@@ -95,9 +107,17 @@ def test_only_masquerade_sets_are_maps_to_verdicts() -> None:
     maps = {
         attrs["NFTA_SET_NAME"]: attrs["NFTA_SET_DATA_TYPE"]
         for *_, attrs in map(decoded, _sets("inet"))
-        if "NFTA_SET_FLAGS" in attrs
+        if "NFTA_SET_DATA_TYPE" in attrs
     }
     assert maps == {"masq4": 0xFFFFFF00, "masq6": 0xFFFFFF00}
+
+
+def test_only_sets_of_networks_hold_intervals() -> None:
+    made = [attrs for *_, attrs in map(decoded, _sets("inet"))]
+    intervals = [
+        each["NFTA_SET_NAME"] for each in made if each.get("NFTA_SET_FLAGS") == {"NFT_SET_INTERVAL"}
+    ]
+    assert tuple(intervals) == RANGE_SETS
 
 
 def test_a_base_chain_has_hook_priority_type_and_accepts() -> None:
@@ -167,6 +187,31 @@ def test_a_chain_is_deleted_after_its_rules() -> None:
                     "NFTA_BITWISE_LEN": 4,
                     "NFTA_BITWISE_MASK": {"NFTA_DATA_VALUE": b"\xff\xff\xff\x00"},
                     "NFTA_BITWISE_XOR": {"NFTA_DATA_VALUE": bytes(4)},
+                }
+            },
+        ),
+        (
+            Mask(b"\x00\xff", b"\x40\x00"),
+            {
+                "bitwise": {
+                    "NFTA_BITWISE_SREG": "NFT_REG32_00",
+                    "NFTA_BITWISE_DREG": "NFT_REG32_00",
+                    "NFTA_BITWISE_LEN": 2,
+                    "NFTA_BITWISE_MASK": {"NFTA_DATA_VALUE": b"\x00\xff"},
+                    "NFTA_BITWISE_XOR": {"NFTA_DATA_VALUE": b"\x40\x00"},
+                }
+            },
+        ),
+        (
+            Store(1, 8, 2, 10),
+            {
+                "payload": {
+                    "NFTA_PAYLOAD_SREG": "NFT_REG32_00",
+                    "NFTA_PAYLOAD_BASE": "NFT_PAYLOAD_NETWORK_HEADER",
+                    "NFTA_PAYLOAD_OFFSET": 8,
+                    "NFTA_PAYLOAD_LEN": 2,
+                    "NFTA_PAYLOAD_CSUM_TYPE": "NFT_PAYLOAD_CSUM_INET",
+                    "NFTA_PAYLOAD_CSUM_OFFSET": 10,
                 }
             },
         ),
@@ -275,6 +320,29 @@ def test_an_element_has_key_owner_and_verdict(element: Element, key: bytes) -> N
     assert entry["NFTA_SET_ELEM_USERDATA"] == {"NFTNL_UDATA_SET_ELEM_COMMENT": b"pwabc"}
     verdict = entry.get("NFTA_SET_ELEM_DATA", {}).get("NFTA_DATA_VERDICT", {})
     assert verdict.get("NFTA_VERDICT_CHAIN", "") == element.goto
+
+
+@pytest.mark.parametrize("made", [nft.new_element, nft.delete_element])
+@pytest.mark.parametrize(
+    ("text", "first", "behind"),
+    [
+        ("10.244.1.0/24", b"\x0a\xf4\x01\x00", b"\x0a\xf4\x02\x00"),
+        ("192.0.2.1-192.0.2.5", b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x06"),
+        ("255.0.0.0/8", b"\xff\x00\x00\x00", None),  # there is no address behind it
+        ("0.0.0.0/0", bytes(4), None),
+    ],
+)
+def test_a_range_is_its_first_address_and_the_one_behind_its_last(
+    made: Callable[[Element], Message], text: str, first: bytes, behind: bytes | None
+) -> None:
+    message = made(Element("inet", "cluster4", (text,)))
+    ends = [
+        (entry["NFTA_SET_ELEM_KEY"]["NFTA_DATA_VALUE"], entry.get("NFTA_SET_ELEM_FLAGS"))
+        for entry in decoded(message)[3]["NFTA_SET_ELEM_LIST_ELEMENTS"]
+    ]
+    assert ends == [(first, None), *([(behind, {1})] if behind else [])]
+    received = Received(message.type, message.flags, message.body)
+    assert list(nft._ranges([received])) == [text]
 
 
 @pytest.mark.parametrize(("element", "key"), ELEMENTS, ids=lambda item: str(item)[:40])
