@@ -10,21 +10,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cni_plugin.backend.view import DEFAULT_PORT, DEFAULT_VNI, Settings
 from cni_plugin.cluster.admission import Rules
-from cni_plugin.cni.names import shown
 from cni_plugin.kernel.offload import is_affected, kernel_release
 from ipam.values import IPNetwork
 
+RANGE = "a range such as 10.244.0.0/16"
 BackendName = Literal["local", "host-gw", "vxlan", "auto"]
 
 
 def as_network(value: object) -> IPNetwork:
     """A range written as text. Raises ValueError."""
     if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not text; a range such as 10.244.0.0/16")  # noqa: TRY004
+        raise ValueError(RANGE)  # noqa: TRY004  pydantic's way
     try:
         return ip_network(value)
     except ValueError as error:
-        raise ValueError(f"{error}; a range such as 10.244.0.0/16") from error
+        raise ValueError(f"{RANGE} ({error})") from error
 
 
 Network = Annotated[IPNetwork, BeforeValidator(as_network)]

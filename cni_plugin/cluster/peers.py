@@ -24,6 +24,7 @@ from cni_plugin.cluster.conf import BackendName, Network
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.cni.names import shown
+from cni_plugin.strict_yaml import parse_yaml
 from ipam.values import IPAddress
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)  # RFC 1123, as Kubernetes does
@@ -72,25 +73,11 @@ class _File(_Model):
     backend: BackendName | None = None
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A key that is there twice is a mistake; YAML takes the last one in silence. libyaml, where
-    PyYAML has it, is ten times as fast."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [one.value for one, _ in node.value if isinstance(one, yaml.ScalarNode)]
-        if len(set(keys)) != len(keys):
-            (twice, _), *_ = Counter(keys).most_common(1)
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"the key {twice!r} is twice in the mapping of line {line}")
-        made: dict[Any, Any] = super().construct_mapping(node, deep)
-        return made
-
-
 def parse_peers(text: str, where: str, me: str) -> Cluster:
     """where: the file's path, for errors. me: this node, whose backend may be in the file. Raises
     InvalidNetworkConfig."""
     try:
-        document = yaml.load(text, _Loader)  # noqa: S506  made of the safe one
+        document = parse_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidNetworkConfig(f"{where} is no YAML", " ".join(str(error).split())) from error
     try:

@@ -54,7 +54,7 @@ def test_the_backend_is_the_agents_own_unless_the_file_says() -> None:
         ("{}", "nodes is missing"),
         ("nodes: 7", "nodes is 7"),
         ("nodes: []\nnode: 1", "node is no key of a peers file"),
-        ("nodes: [{name: a}]\nnodes: []", "the key 'nodes' is twice"),
+        ("nodes: [{name: a}]\nnodes: []", 'the key "nodes" is there twice'),
         ("nodes: [{name: a}, {name: a}]", "nodes[1].name is 'a', as nodes[0].name is"),
         ("nodes: [{}]", "nodes[0].name is missing"),
         ("nodes: [{name: 1}]", "nodes[0].name is 1"),
