@@ -55,8 +55,10 @@ from tests.support.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"
-BY_FOLDER = ("unit", "property", "protocol", "netns", "agent", "faults", "e2e", "launcher")
-IN_SANDBOX = ("protocol", "netns", "agent", "faults", "e2e")
+BY_FOLDER = (
+    "unit", "property", "protocol", "netns", "agent", "cluster", "faults", "e2e", "launcher",
+)  # fmt: skip
+IN_SANDBOX = ("protocol", "netns", "agent", "cluster", "faults", "e2e")
 NO_SANDBOX = pytest.StashKey[str]()
 
 

@@ -8,6 +8,7 @@ garbage: true
 tracing: off
 dataDirs: [/var/lib/cni/networks]
 stopLimit: 25
+cluster: {source: {file: /etc/podwire/peers.yaml}}   # see cluster.conf
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from cni_plugin.agent.config_file import read_document
 from cni_plugin.agent.hosts import endpoint_fault, host_port
+from cni_plugin.cluster.conf import ClusterConf
 from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.cni.problems import Problem, path_of
 from cni_plugin.folder import STATE_DIR
@@ -41,6 +43,7 @@ ACCEPTED: Mapping[str, str] = {
     "repair": SWITCH,
     "garbage": SWITCH,
     "dataDirs": "a list of absolute, normalised paths, at least one and none twice",
+    "cluster": "an object of source and others, see docs/cluster.md",
     "stopLimit": f"a number of seconds from 0 to {STOP_LIMIT_MAX_S}",
 }
 
@@ -83,6 +86,7 @@ class AgentConfig(_Model):
     data_dirs: tuple[str, ...] = Field(
         default=(DEFAULT_DATA_DIR,), alias="dataDirs", strict=False, min_length=1
     )
+    cluster: ClusterConf | None = None  # without it the node is by itself
     stop_limit_s: float = Field(default=25.0, alias="stopLimit", ge=0, le=STOP_LIMIT_MAX_S)
 
     @field_validator("socket")
@@ -150,10 +154,15 @@ def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
 
 def _fault(error: Mapping[str, Any]) -> str:
     place: tuple[int | str, ...] = error["loc"]
+    if error["type"] == "extra_forbidden" and place[0] == "cluster":
+        return f"{path_of(place)} is no key of the agent's config, see docs/cluster.md"
     if error["type"] == "extra_forbidden":
         return f"{path_of(place)} is no key of the agent's config; it has {', '.join(ACCEPTED)}"
     # Of `tracing` each way to read it has failed, and its place tells which.
     path = "tracing" if place[0] == "tracing" else path_of(place)
-    own = error["type"] == "value_error"
-    accepted = str(error["ctx"]["error"]) if own else ACCEPTED.get(str(place[0]), error["msg"])
+    accepted = ACCEPTED.get(str(place[0]), error["msg"])
+    if error["type"] == "value_error":
+        accepted = str(error["ctx"]["error"])
+    elif place[0] == "cluster" and len(place) > 1:
+        accepted = error["msg"]
     return str(Problem(path, error.get("input"), accepted))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 import yaml
 
 from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.cni.names import shown
+from cni_plugin.strict_yaml import parse_yaml
 
 
 def read_document(path: str) -> dict[str, object]:
     """What the file holds; an empty one, nothing. Raises InvalidNetworkConfig and OSError."""
     try:
-        document = yaml.load(_text(path), _Loader)  # noqa: S506  a safe loader, and stricter
+        document = parse_yaml(_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidNetworkConfig(f"{path} is no YAML", str(error).replace("\n", " ")) from error
     if document is None:
@@ -35,21 +35,3 @@ def _text(path: str) -> str:
 def _at_once(path: str, flags: int) -> int:
     """Opening a FIFO would wait for somebody who writes to it."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML takes the last of two values of one key (1.2, 3.2.1.3: keys are unique)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Raises ConstructorError."""
-        seen: set[str] = set()
-        for key, _value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {shown(key.value)} is there twice, accepted: once",
-                    problem_mark=key.start_mark,
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)

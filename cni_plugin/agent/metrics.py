@@ -22,13 +22,14 @@ from prometheus_client import (
     disable_created_metrics,
     make_wsgi_app,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import cni_plugin
 from cni_plugin.agent.desk import Lane
 from cni_plugin.agent.http import App
 from cni_plugin.agent.report import CallReport, Sink, known_verb
+from cni_plugin.agent.totals import Totals
 from cni_plugin.pools import METRICS, Stat, config_files, configured, stats
 from ipam.errors import IpamError
 
@@ -125,6 +126,44 @@ class MetricsSink:
     def watch_pools(self, data_dirs: tuple[str, ...], sink: Sink) -> None:
         """Gauges of the addresses in use. sink: told when they cannot be counted."""
         self.registry.register(Pools(lambda: node_stats(data_dirs), sink))
+
+    def watch_cluster(self, totals: Totals) -> None:
+        """Numbers of the cluster, read when they are asked for."""
+        self.registry.register(ClusterNumbers(totals))
+
+
+class ClusterNumbers(Collector):
+    """What the cluster's rounds have counted."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        """Gauges of now, counters of ever."""
+        totals = self._totals
+        for name, text, value in (
+            ("nodes", "Nodes that the source tells of.", totals.nodes),
+            ("peers", "Other nodes whose ranges and addresses are used.", totals.peers),
+            ("synced", "1: the source was heard; 0: what is known is of before.", totals.synced),
+        ):
+            yield GaugeMetricFamily(f"podwire_cluster_{name}", text, float(value))
+        refused = GaugeMetricFamily(
+            "podwire_cluster_refused", "Ranges and addresses that are not used.", labels=("reason",)
+        )
+        for reason, count in sorted(totals.refused.items()):
+            refused.add_metric((reason,), count)
+        yield refused
+        for name, label, text, counts in (
+            ("steps", "kind", "Changes made to routes, neighbours and tunnels.", totals.steps),
+            ("passes", "kind", "Comparisons of what is wanted with what is there.", totals.passes),
+        ):
+            family = CounterMetricFamily(f"podwire_cluster_{name}", text, labels=(label,))
+            for kind, count in sorted(counts.items()):
+                family.add_metric((kind,), count)
+            yield family
+        yield CounterMetricFamily(
+            "podwire_cluster_pass_seconds", "Time that passes took.", totals.seconds
+        )
 
 
 def node_stats(data_dirs: tuple[str, ...]) -> list[Stat]:

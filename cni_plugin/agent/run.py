@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.desk import Desk
@@ -26,6 +26,9 @@ from cni_plugin.agent.telemetry import Telemetry
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.folder import STATE_DIR
 from ipam.lean_typing import quicken
+
+if TYPE_CHECKING:
+    from cni_plugin.agent.cluster import ClusterRounds
 
 # Loaded before the first call, not during it.
 NEEDED = (
@@ -81,7 +84,12 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     telemetry.serve(loop, desk)
     server = Server(loop, listen(config.socket), desk, sink)
     keeper = Keeper(config, sink, telemetry.readiness, lambda: desk.statuses.forget(""))
-    rounds = asyncio.gather(keeper.run(), _keep_socket(config.socket, server, sink))
+    cluster = _cluster(config, telemetry)
+    rounds = asyncio.gather(
+        keeper.run(),
+        _keep_socket(config.socket, server, sink),
+        *((cluster.run(),) if cluster else ()),
+    )
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
     telemetry.readiness.clear("start")
     notify("READY=1")
@@ -97,9 +105,25 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     await asyncio.gather(rounds, return_exceptions=True)
     desk.stop()
     keeper.close()
+    if cluster:
+        cluster.close()
     if not finished:
         sink.event("error", "stopped with calls under way", {"calls": desk.open})
     return 0 if finished else 1
+
+
+def _cluster(config: AgentConfig, telemetry: Telemetry) -> ClusterRounds | None:
+    """None: the node is by itself, and nothing of it is loaded."""
+    if config.cluster is None:
+        return None
+    from cni_plugin.agent.cluster import ClusterRounds
+    from cni_plugin.cluster.file_source import FileSource
+
+    conf, sink = config.cluster, telemetry.sink
+    source = FileSource(conf.source.file, conf.node, lambda line: sink.event("warning", line, {}))
+    rounds = ClusterRounds(conf, source, sink, telemetry.readiness)
+    telemetry.watch_cluster(rounds.totals)
+    return rounds
 
 
 async def _keep_socket(path: str, server: Server, sink: Sink) -> None:

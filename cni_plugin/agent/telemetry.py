@@ -17,6 +17,7 @@ from cni_plugin.cni.errors import InvalidNetworkConfig
 
 if TYPE_CHECKING:
     from cni_plugin.agent.metrics import MetricsSink
+    from cni_plugin.agent.totals import Totals
 
 Reasons = Callable[[], tuple[str, ...]]
 
@@ -65,6 +66,11 @@ class Telemetry:
         metrics.watch_pools(self._config.data_dirs, self.sink)
         self.sink.add(metrics)
         return metrics
+
+    def watch_cluster(self, totals: Totals) -> None:
+        """Counts what the cluster's rounds do."""
+        if self._metrics is not None:
+            self._metrics.watch_cluster(totals)
 
     def serve(self, loop: asyncio.AbstractEventLoop, desk: Desk) -> None:
         """Answers to probes and scrapes from now on. Raises CNIError when that is not possible."""

@@ -49,11 +49,13 @@ class Cluster(NamedTuple):
     """All nodes a source knows of, this one among them.
 
     synced False: the last known state from disk, because the source has not been heard yet; then
-    nothing that is there is taken away."""
+    nothing that is there is taken away. backend: the one that the source wants of this node; "":
+    the agent's config says it."""
 
     nodes: tuple[Node, ...] = ()
     refused: tuple[Refused, ...] = ()
     synced: bool = True
+    backend: str = ""
 
     def node(self, name: str) -> Node | None:
         """A node by name."""

@@ -70,7 +70,10 @@ def type_fault(text: str) -> str | None:
 
 def shown(value: object) -> str:
     """A refused value as JSON for a message, shortened to 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):  # it refers to itself, as YAML can
+        text = repr(value)
     if len(text) <= SHOWN_MAX:
         return text
     return f"{text[: SHOWN_MAX - 1]}… ({len(text)} characters)"

@@ -18,6 +18,7 @@ from cni_plugin.model.objects import (
     AnyLink,
     Bridge,
     Element,
+    Fdb,
     ForwardAccept,
     Neigh,
     Port,
@@ -25,8 +26,10 @@ from cni_plugin.model.objects import (
     RouteTo,
     RuleChain,
     Sysctl,
+    TxChecksum,
     Up,
     Veth,
+    Vxlan,
 )
 from cni_plugin.model.plan import Step, describe
 from ipam.lean_typing import NamedTuple
@@ -87,6 +90,8 @@ def _channel(step: Step) -> Channel:
         return _pod_sysctls if obj.place == POD else _host_sysctls
     if isinstance(obj, ForwardAccept):
         return _through_iptables
+    if isinstance(obj, TxChecksum):
+        return _through_ethtool
     return _pod_links if getattr(obj, "place", HOST) == POD else _host_links
 
 
@@ -160,7 +165,7 @@ def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> O
 def _runs(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
     run: list[Step] = []
     for step in steps:
-        if run and (isinstance(run[-1].subject, Bridge) or _asks(step)):
+        if run and (isinstance(run[-1].subject, (Bridge, Vxlan)) or _asks(step)):
             yield run
             run = []
         run.append(step)
@@ -202,12 +207,8 @@ def _messages(places: Places, step: Step) -> Iterator[Message]:
         return describe(step)
 
     obj = step.subject
-    if isinstance(obj, Bridge):
-        yield from _bridge_messages(places, step, line)
-    elif isinstance(obj, Veth):
-        yield from _veth_messages(places, step, obj, line)
-    elif isinstance(obj, AnyLink):
-        yield rtnl.delete_link(obj.name, line)
+    if isinstance(obj, (Bridge, Veth, Vxlan, AnyLink)):
+        yield from _link_messages(places, step, obj, line)
     elif isinstance(obj, Port):
         if step.wanted is not None:
             yield rtnl.change_port(obj, line)
@@ -215,8 +216,21 @@ def _messages(places: Places, step: Step) -> Iterator[Message]:
         yield rtnl.change_link(obj.link, rtnl.LinkChange(up=step.wanted is not None), line)
     elif isinstance(obj, PortVlan):
         yield from _vlan_messages(places, step, obj, line)
-    elif isinstance(obj, (Addr, Neigh, RouteTo)):
+    elif isinstance(obj, (Addr, Neigh, Fdb, RouteTo)):
         yield from _hanging_messages(places, step, obj, line)
+
+
+def _link_messages(
+    places: Places, step: Step, link: Bridge | Veth | Vxlan | AnyLink, line: Line
+) -> Iterator[Message]:
+    if isinstance(link, Bridge):
+        yield from _bridge_messages(places, step, line)
+    elif isinstance(link, Veth):
+        yield from _veth_messages(places, step, link, line)
+    elif isinstance(link, Vxlan):
+        yield from _vxlan_messages(step, link, line)
+    else:
+        yield rtnl.delete_link(link.name, line)
 
 
 def _bridge_messages(places: Places, step: Step, line: Line) -> Iterator[Message]:
@@ -265,6 +279,23 @@ def _veth_messages(places: Places, step: Step, veth: Veth, line: Line) -> Iterat
         yield rtnl.change_link(veth.name, change, line)
 
 
+def _vxlan_messages(step: Step, vxlan: Vxlan, line: Line) -> Iterator[Message]:
+    from cni_plugin.kernel import tunnel  # a call never needs it
+
+    if step.wanted is None:
+        yield rtnl.delete_link(vxlan.name, line)
+        return
+    change = rtnl.LinkChange(alias=vxlan.alias)
+    if not isinstance(step.found, Vxlan):
+        yield tunnel.new_vxlan(vxlan, line)
+    else:
+        yield tunnel.change_vxlan(vxlan, line)
+        # Not the MAC it has: setting that one too flushes the link's neighbours (net/ipv4/arp.c).
+        mac = vxlan.mac if vxlan.mac != step.found.mac else None
+        change = change._replace(mac=mac, mtu=vxlan.mtu)
+    yield rtnl.change_link(vxlan.name, change, line)
+
+
 def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: Line) -> Iterator[Message]:
     link = places.link(HOST, vlan.link)
     if step.wanted is None:
@@ -278,15 +309,20 @@ def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: Line) -> It
 
 
 def _hanging_messages(
-    places: Places, step: Step, obj: Addr | Neigh | RouteTo, line: Line
+    places: Places, step: Step, obj: Addr | Neigh | Fdb | RouteTo, line: Line
 ) -> Iterator[Message]:
     """What hangs on a link: nothing is left to remove when the link is gone."""
-    if step.wanted is None and places.link(obj.place, obj.link) is None:
+    place = getattr(obj, "place", HOST)
+    if step.wanted is None and places.link(place, obj.link) is None:
         return
-    index = _index(places, obj.place, obj.link)
+    index = _index(places, place, obj.link)
     replace = step.found is not None
     if isinstance(obj, Neigh):
         yield (rtnl.new_neigh if step.wanted else rtnl.delete_neigh)(obj, index, line)
+    elif isinstance(obj, Fdb):
+        from cni_plugin.kernel import tunnel
+
+        yield (tunnel.new_fdb if step.wanted else tunnel.delete_fdb)(obj, index, line)
     elif isinstance(obj, Addr):
         if step.wanted:
             yield rtnl.new_address(obj, index, line, replace=replace)
@@ -321,6 +357,19 @@ def _pod_sysctls(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome
 def _write_sysctl(step: Step) -> None:
     if isinstance(step.wanted, Sysctl):  # a value has no absence to go back to
         sysctl.write(step.wanted.path, step.wanted.value)
+
+
+def _through_ethtool(_places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
+    from cni_plugin.kernel import offload  # brings ctypes
+
+    def act(step: Step) -> None:
+        if isinstance(step.wanted, TxChecksum):
+            try:
+                offload.set_tx_checksum(step.wanted.link, on=step.wanted.on)
+            except KernelError as error:
+                raise StepFailed(error, step) from error
+
+    return _one_by_one(steps, act, stop)
 
 
 def _through_iptables(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
@@ -416,6 +465,10 @@ _REMEDIES: dict[tuple[type, int], str] = {
     (PortVlan, errno.EOPNOTSUPP): "this kernel has no bridge VLAN filtering: leave `vlan` out",
     (Veth, errno.EOPNOTSUPP): "this kernel has no veth (CONFIG_VETH)",
     (Veth, errno.EEXIST): "an interface of that name is there already, in the pod or on the node",
+    (Vxlan, errno.EOPNOTSUPP): "this kernel has no VXLAN (CONFIG_VXLAN): use backend host-gw",
+    (Vxlan, errno.EEXIST): (
+        "another program has a VXLAN link of this VNI and port: choose another `vxlan.vni`"
+    ),
     (Bridge, errno.EOPNOTSUPP): "this kernel has no bridge (CONFIG_BRIDGE)",
     (RuleChain, errno.EOPNOTSUPP): (
         "this kernel lacks a part of nftables (bridge family, masq), or " + _FOREIGN_TABLE

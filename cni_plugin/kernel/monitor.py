@@ -10,6 +10,7 @@ import _socket
 import ctypes
 import errno
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -116,10 +117,10 @@ class Monitor:
     def __init__(self) -> None:
         self._links = Links()
         groups = (LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE)
-        self._route = _listener(NETLINK_ROUTE, groups)
+        self._route = listener(NETLINK_ROUTE, groups)
         self._filter: _socket.socket | None = None
         try:
-            _attach(self._route, OF_INTEREST)
+            attach(self._route, _only(OF_INTEREST))
             self._listen_to_filter()
             self._learn()
         except BaseException:
@@ -128,7 +129,7 @@ class Monitor:
 
     def _listen_to_filter(self) -> None:
         try:
-            self._filter = _listener(NETLINK_NETFILTER, (NFTABLES,))
+            self._filter = listener(NETLINK_NETFILTER, (NFTABLES,))
         except KernelError as error:
             if error.errno != errno.EPROTONOSUPPORT:  # no nftables: nothing of it can go
                 raise
@@ -155,11 +156,11 @@ class Monitor:
         """Takes what has come; None: nothing that would be a reason to look."""
         suspects: Suspects | None = None
         try:
-            for data in _received(self._route):
+            for data in waiting(self._route):
                 names = {name for _, one in messages_in(data) if (name := self._suspect(one))}
                 if names:
                     suspects = Suspects(frozenset(names)).joined(suspects)
-            for data in _received(self._filter) if self._filter else ():
+            for data in waiting(self._filter) if self._filter else ():
                 if takes_from_filter(data):
                     suspects = Suspects().joined(suspects)
         except OSError:  # ENOBUFS: events were lost
@@ -207,7 +208,8 @@ def takes_from_filter(data: bytes) -> bool:
     return False
 
 
-def _listener(protocol: int, groups: tuple[int, ...]) -> _socket.socket:
+def listener(protocol: int, groups: tuple[int, ...]) -> _socket.socket:
+    """A socket that hears of changes and never waits. Raises KernelError."""
     kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
     try:
         made = _socket.socket(_socket.AF_NETLINK, kind, protocol)
@@ -225,7 +227,7 @@ def _listener(protocol: int, groups: tuple[int, ...]) -> _socket.socket:
     return made
 
 
-def _received(listener: _socket.socket) -> list[bytes]:
+def waiting(listener: _socket.socket) -> list[bytes]:
     """The datagrams that wait. Raises OSError when some were lost."""
     found: list[bytes] = []
     with suppress(BlockingIOError):
@@ -234,16 +236,25 @@ def _received(listener: _socket.socket) -> list[bytes]:
     return found
 
 
-def _attach(listener: _socket.socket, kinds: tuple[int, ...]) -> None:
-    """A filter in the kernel (classic BPF) that lets only messages of these types through: learned
-    neighbours and a router's routes come in thousands. rtnetlink sends one in a datagram."""
-    count = len(kinds)
-    lines = [(0x28, 0, 0, 4)]  # ldh [4]: nlmsg_type
-    for place, kind in enumerate(kinds):
-        value = int.from_bytes(struct.pack("=H", kind), "big")  # a load is in network byte order
-        lines.append((0x15, count - place, 0, value))  # jeq: to the end
-    lines += [(0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]  # ret
+def attach(listener: _socket.socket, lines: Sequence[tuple[int, int, int, int]]) -> None:
+    """A filter in the kernel (classic BPF): code, jump if true, jump if false, value a line. What
+    it does not let through is never delivered. rtnetlink sends one message in a datagram."""
     code = b"".join(struct.pack("=HBBI", *line) for line in lines)
     held = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(lines), ctypes.addressof(held))
     listener.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def kind_value(kind: int) -> int:
+    """A message's type as a filter's load sees it: in network byte order."""
+    return int.from_bytes(struct.pack("=H", kind), "big")
+
+
+def _only(kinds: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """Lets messages of these types through: learned neighbours and a router's routes come in
+    thousands."""
+    count = len(kinds)
+    lines = [(0x28, 0, 0, 4)]  # ldh [4]: nlmsg_type
+    for place, kind in enumerate(kinds):
+        lines.append((0x15, count - place, 0, kind_value(kind)))  # jeq: to the end
+    return [*lines, (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]  # ret

@@ -314,8 +314,9 @@ def _route(kind: int, flags: int, route: RouteTo, index: int, line: Line) -> Mes
     scope = route.scope or 0
     table = route.table if route.table < 256 else 0
     hop_flags = RTNH_F_ONLINK if route.onlink else 0
+    protocol = route.protocol or ROUTE_PROTOCOL
     header = RTMSG.pack(
-        family, route.dst.prefixlen, 0, 0, table, ROUTE_PROTOCOL, scope, RTN_UNICAST, hop_flags
+        family, route.dst.prefixlen, 0, 0, table, protocol, scope, RTN_UNICAST, hop_flags
     )
     body = header + u32(RTA_TABLE, route.table) + u32(RTA_OIF, index)
     body += attr(RTA_DST, route.dst.network_address.packed) if route.dst.prefixlen else b""
@@ -346,10 +347,10 @@ def dump_routes(version: int, index: int) -> Message:
     return Message(RTM_GETROUTE, 0, body, f"ip -{version} route show index {index}")
 
 
-def dump_own_routes(version: int) -> Message:
-    """The routes of podwire's protocol in every table: the others of a router may be a million."""
-    body = RTMSG.pack(FAMILY[version], 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
-    line = f"ip -{version} route show table all proto {ROUTE_PROTOCOL}"
+def dump_own_routes(version: int, protocol: int = ROUTE_PROTOCOL) -> Message:
+    """The routes of a protocol of podwire's in every table: a router's others may be a million."""
+    body = RTMSG.pack(FAMILY[version], 0, 0, 0, 0, protocol, 0, 0, 0)
+    line = f"ip -{version} route show table all proto {protocol}"
     return Message(RTM_GETROUTE, 0, body, line)
 
 

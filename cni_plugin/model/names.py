@@ -7,6 +7,7 @@ from base64 import b32encode
 from functools import lru_cache
 
 HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
+TUNNEL_PREFIX = "podwire"  # of the links to other nodes; no host_link begins with it
 ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
 RECENT = 64  # a call asks for its few names again and again

@@ -17,6 +17,7 @@ HOST, POD = "host", "pod"
 
 # Ours in `ip route`: between 17 and 185 nobody has registered it in iproute2's rt_protos.
 ROUTE_PROTOCOL = 112
+CLUSTER_PROTOCOL = 113  # of routes to other nodes' pods, so that one dump lists just these
 MAIN_TABLE = 254  # RT_TABLE_MAIN, linux/rtnetlink.h
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253  # RT_SCOPE_*, linux/rtnetlink.h
 
@@ -47,6 +48,20 @@ class Veth(NamedTuple):
     alias: str | None = None
     peer_place: str = POD
     up: bool | None = None
+
+
+class Vxlan(NamedTuple):
+    """A VXLAN link (RFC 7348) on the host that learns nothing: where to send is told by Fdb. Only
+    local, mtu, mac and alias of one that is there can be changed."""
+
+    name: str
+    vni: int
+    port: int  # UDP, to and from
+    local: IPAddress  # the outer source address
+    mac: str | None = None
+    mtu: int | None = None  # bytes
+    alias: str | None = None
+    learning: bool = False
 
 
 class AnyLink(NamedTuple):
@@ -99,8 +114,17 @@ class Neigh(NamedTuple):
     mac: str
 
 
+class Fdb(NamedTuple):
+    """A permanent entry of a VXLAN link's forwarding table: frames to mac go to the node dst."""
+
+    link: str
+    mac: str
+    dst: IPAddress
+
+
 class RouteTo(NamedTuple):
-    """A route. The kernel's identity of a route is table, destination and metric."""
+    """A route. The kernel's identity of a route is table, destination and metric. protocol None:
+    ROUTE_PROTOCOL."""
 
     place: str
     dst: IPNetwork
@@ -112,6 +136,14 @@ class RouteTo(NamedTuple):
     mtu: int | None = None
     advmss: int | None = None
     onlink: bool | None = None
+    protocol: int | None = None
+
+
+class TxChecksum(NamedTuple):
+    """Whether the host's link leaves transmit checksums to what is below it (`ethtool -K tx`)."""
+
+    link: str
+    on: bool
 
 
 class Sysctl(NamedTuple):
@@ -152,15 +184,15 @@ class ForwardAccept(NamedTuple):
 
 
 Obj = (
-    Bridge | Veth | AnyLink | Port | PortVlan | Up | Addr | Neigh | RouteTo | Sysctl | Element
-    | RuleChain | ForwardAccept
+    Bridge | Veth | Vxlan | AnyLink | Port | PortVlan | Up | Addr | Neigh | Fdb | RouteTo
+    | TxChecksum | Sysctl | Element | RuleChain | ForwardAccept
 )  # fmt: skip
 Key = tuple[object, ...]
 
 # How many leading fields are the identity.
 _IDENTITY: dict[type, int] = {
-    Bridge: 1, Veth: 1, AnyLink: 2, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3, RouteTo: 4,
-    Sysctl: 2, Element: 3, RuleChain: 2, ForwardAccept: 1,
+    Bridge: 1, Veth: 1, Vxlan: 1, AnyLink: 2, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3,
+    Fdb: 2, RouteTo: 4, TxChecksum: 1, Sysctl: 2, Element: 3, RuleChain: 2, ForwardAccept: 1,
 }  # fmt: skip
 
 

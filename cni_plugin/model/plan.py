@@ -15,6 +15,7 @@ from cni_plugin.model.objects import (
     AnyLink,
     Bridge,
     Element,
+    Fdb,
     ForwardAccept,
     Key,
     Neigh,
@@ -24,8 +25,10 @@ from cni_plugin.model.objects import (
     RouteTo,
     RuleChain,
     Sysctl,
+    TxChecksum,
     Up,
     Veth,
+    Vxlan,
     key,
     satisfied,
 )
@@ -38,8 +41,8 @@ Found = Mapping[Key, Obj]
 # is up, so that the kernel announces them (arp_notify); routes need the link up. What hangs on a
 # link is done for one namespace after the other, so that few batches serve.
 _ORDER: tuple[type, ...] = (
-    RuleChain, Element, Bridge, Veth, AnyLink, Port, PortVlan, Sysctl, Addr, Up, Neigh, RouteTo,
-    ForwardAccept,
+    RuleChain, Element, Bridge, Veth, Vxlan, AnyLink, Port, PortVlan, Sysctl, TxChecksum, Addr, Up,
+    Neigh, Fdb, RouteTo, ForwardAccept,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 _PLACES = {HOST: 0, POD: 1}
@@ -186,6 +189,17 @@ def _veth(obj: Veth, verb: str) -> str:
     return " ".join(words)
 
 
+def _vxlan(obj: Vxlan, verb: str) -> str:
+    if verb == "delete":
+        return f"ip link delete {obj.name}"
+    words = [f"ip link {verb} {obj.name}"]
+    words += [f"address {obj.mac}"] if obj.mac else []
+    words += [f"mtu {obj.mtu}"] if obj.mtu else []
+    words += [f"type vxlan id {obj.vni} dstport {obj.port} local {obj.local}"]
+    words += [] if obj.learning else ["nolearning"]
+    return " ".join(words)
+
+
 def _any_link(obj: AnyLink, verb: str) -> str:
     return f"{_in_place(obj.place)} link {verb} {obj.name}"
 
@@ -215,6 +229,10 @@ def _neigh(obj: Neigh, verb: str) -> str:
     return f"{_in_place(obj.place)} neighbour {verb} {entry}"
 
 
+def _fdb(obj: Fdb, verb: str) -> str:
+    return f"bridge fdb {verb} {obj.mac} dev {obj.link} dst {obj.dst} self permanent"
+
+
 def _route(obj: RouteTo, verb: str) -> str:
     words = [f"{_in_place(obj.place)} route {verb} {obj.dst}"]
     words += [f"via {obj.gw}"] if obj.gw else []
@@ -226,7 +244,12 @@ def _route(obj: RouteTo, verb: str) -> str:
     words += ["onlink"] if obj.onlink else []
     words += [f"mtu {obj.mtu}"] if obj.mtu else []
     words += [f"advmss {obj.advmss}"] if obj.advmss else []
+    words += [f"proto {obj.protocol}"] if obj.protocol else []
     return " ".join(words)
+
+
+def _tx_checksum(obj: TxChecksum, _verb: str) -> str:
+    return f"ethtool -K {obj.link} tx {'on' if obj.on else 'off'}"
 
 
 def _sysctl(obj: Sysctl, _verb: str) -> str:
@@ -250,8 +273,8 @@ def _forward(obj: ForwardAccept, verb: str) -> str:
 
 
 _DESCRIBE: dict[type, Callable[[Any, str], str]] = {
-    Bridge: _bridge, Veth: _veth, AnyLink: _any_link, Port: _port, PortVlan: _port_vlan,
-    Up: _up, Addr: _addr,
-    Neigh: _neigh, RouteTo: _route, Sysctl: _sysctl, Element: _element, RuleChain: _chain,
+    Bridge: _bridge, Veth: _veth, Vxlan: _vxlan, AnyLink: _any_link, Port: _port,
+    PortVlan: _port_vlan, Up: _up, Addr: _addr, Neigh: _neigh, Fdb: _fdb, RouteTo: _route,
+    TxChecksum: _tx_checksum, Sysctl: _sysctl, Element: _element, RuleChain: _chain,
     ForwardAccept: _forward,
 }  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cni_plugin.agent.metrics import MetricsSink
 from cni_plugin.agent.stages import STAGE_OF
+from cni_plugin.agent.totals import Totals
 from cni_plugin.agent.tracing import attributes
 from cni_plugin.pools import METRICS
 from tests.unit.agent.kit import report
@@ -18,6 +19,7 @@ TABLE = TEXT.split("## Metrics")[1].split("## ")[0]
 def test_every_metric_and_no_other() -> None:
     metrics = MetricsSink()
     metrics.watch_lanes(lambda: 0, ())
+    metrics.watch_cluster(Totals())
     names = {
         {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(
             family.type, family.name

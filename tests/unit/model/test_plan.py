@@ -12,6 +12,7 @@ from cni_plugin.model.objects import (
     Addr,
     Bridge,
     Element,
+    Fdb,
     ForwardAccept,
     Neigh,
     Obj,
@@ -20,8 +21,10 @@ from cni_plugin.model.objects import (
     RouteTo,
     RuleChain,
     Sysctl,
+    TxChecksum,
     Up,
     Veth,
+    Vxlan,
     key,
     satisfied,
 )
@@ -50,8 +53,11 @@ ALL: tuple[Obj, ...] = (
     Element("bridge", "macs", ("pwabc", MAC), owner="pwabc"),
     Bridge("cni0", mtu=1450, mac=MAC, alias="podwire net"),
     Veth("pwabc", "eth0", MAC, PEER_MAC, 1450, "cni0", "podwire net id eth0", up=True),
+    Vxlan("podwire4-x", 112, 8472, ip_address("192.0.2.1"), MAC, 1450, "podwire cluster"),
     Port("pwabc", hairpin=True, isolated=False),
     PortVlan("pwabc", 100, default=True),
+    TxChecksum("podwire4-x", on=False),
+    Fdb("podwire4-x", PEER_MAC, ip_address("192.0.2.2")),
     ForwardAccept(ip_network("10.244.0.0/24")),
     Sysctl(POD, ("ipv6", "conf", "eth0", "accept_ra"), "0"),
     Addr(POD, "eth0", ip_interface("10.244.0.2/24")),
@@ -156,8 +162,14 @@ ADDED = (
         f"ip link add pwabc address {MAC} mtu 1450 master cni0 up"
         f" type veth peer name eth0 netns POD address {PEER_MAC}"
     ),
+    (
+        f"ip link add podwire4-x address {MAC} mtu 1450 type vxlan id 112 dstport 8472"
+        " local 192.0.2.1 nolearning"
+    ),
     "bridge link set dev pwabc hairpin on isolated off",
     "bridge vlan add dev pwabc vid 100 pvid untagged",
+    "ethtool -K podwire4-x tx off",
+    f"bridge fdb add {PEER_MAC} dev podwire4-x dst 192.0.2.2 self permanent",
     "iptables -A PODWIRE-FORWARD -s 10.244.0.0/24 -j ACCEPT (and -d 10.244.0.0/24)",
     "ip netns exec POD sysctl -w net/ipv6/conf/eth0/accept_ra=0",
     "ip -n POD address add 10.244.0.2/24 dev eth0",
@@ -179,6 +191,7 @@ def test_a_step_reads_as_the_command_that_a_person_would_type(obj: Obj, line: st
     [
         (Bridge("cni0", 1450), "ip link delete cni0"),
         (Veth("pwabc", "eth0"), "ip link delete pwabc"),
+        (Vxlan("podwire4-x", 112, 8472, ip_address("192.0.2.1")), "ip link delete podwire4-x"),
         (Up(POD, "eth0"), "ip -n POD link set eth0 down"),
         (
             Addr(HOST, "cni0", ip_interface("10.244.0.1/24")),

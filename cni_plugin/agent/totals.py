@@ -1,0 +1,18 @@
+"""What the cluster's rounds have counted so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Totals:
+    """Numbers for whoever counts; read from any thread."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        self.peers = 0
+        self.synced = False
+        self.refused: Counter[str] = Counter()  # by reason, now
+        self.steps: Counter[str] = Counter()  # by kind, ever
+        self.passes: Counter[str] = Counter()  # whole | change, ever
+        self.seconds = 0.0  # of all passes

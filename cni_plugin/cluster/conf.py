@@ -1,0 +1,88 @@
+"""The part `cluster` of the agent's config, validated; docs/cluster.md explains each key."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from cni_plugin.backend.view import DEFAULT_PORT, DEFAULT_VNI, Settings
+from cni_plugin.cluster.admission import Rules
+from cni_plugin.kernel.offload import is_affected, kernel_release
+from ipam.values import IPNetwork
+
+RANGE = "a range such as 10.244.0.0/16"
+BackendName = Literal["local", "host-gw", "vxlan", "auto"]
+
+
+def as_network(value: object) -> IPNetwork:
+    """A range written as text. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(RANGE)  # noqa: TRY004  pydantic's way
+    try:
+        return ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{RANGE} ({error})") from error
+
+
+Network = Annotated[IPNetwork, BeforeValidator(as_network)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class SourceConf(_Model):
+    """Who says which nodes there are. file: path of a peers file."""
+
+    file: Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=4095)]
+
+
+class VxlanConf(_Model):
+    """The tunnel."""
+
+    vni: Annotated[int, Field(ge=1, lt=1 << 24, strict=True)] = DEFAULT_VNI
+    port: Annotated[int, Field(ge=1, lt=1 << 16, strict=True)] = DEFAULT_PORT
+    direct_routing: Annotated[bool, Field(alias="directRouting", strict=True)] = False
+    tx_checksum: Annotated[
+        Literal["auto", "on", "off"],
+        Field(alias="txChecksumOffload"),
+        BeforeValidator(lambda v: {True: "on", False: "off"}.get(v, v)),  # YAML 1.1's booleans
+    ] = "auto"
+
+
+class ClusterConf(_Model):
+    """How this node and the others reach each other's pods."""
+
+    source: SourceConf
+    node: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        default_factory=socket.gethostname
+    )
+    backend: BackendName = "auto"
+    cluster_cidrs: Annotated[tuple[Network, ...], Field(alias="clusterCIDRs")] = ()
+    service_cidrs: Annotated[tuple[Network, ...], Field(alias="serviceCIDRs")] = ()
+    mtu: Annotated[int, Field(ge=576, lt=1 << 16, strict=True)] | None = None
+    vxlan: VxlanConf = VxlanConf()
+
+    @property
+    def rules(self) -> Rules:
+        """Which ranges are accepted."""
+        return Rules(self.cluster_cidrs, self.service_cidrs)
+
+    @property
+    def settings(self) -> Settings:
+        """What the backends need. The offload is switched off where the kernel has the fault."""
+        choice = {"on": True, "off": False, "auto": False if _is_affected() else None}
+        return Settings(
+            self.vxlan.vni,
+            self.vxlan.port,
+            self.vxlan.direct_routing,
+            self.mtu,
+            choice[self.vxlan.tx_checksum],
+        )
+
+
+def _is_affected() -> bool:
+    return is_affected(kernel_release())

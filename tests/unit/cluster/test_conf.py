@@ -1,0 +1,76 @@
+"""The part `cluster` of the agent's config."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from cni_plugin.agent.config import read_config
+from cni_plugin.backend.view import Settings
+from cni_plugin.cluster import conf
+from cni_plugin.cluster.admission import Rules
+from cni_plugin.cluster.conf import ClusterConf
+from cni_plugin.cni.errors import CNIError
+
+SOURCE = "source: {file: /etc/podwire/peers.yaml}"
+
+
+def read(folder: Path, text: str) -> ClusterConf:
+    path = folder / "agent.yaml"
+    path.write_text(f"cluster: {{{text}}}")
+    found = read_config(str(path)).cluster
+    assert found is not None
+    return found
+
+
+def test_without_it_the_node_is_by_itself() -> None:
+    assert read_config(None).cluster is None
+
+
+def test_every_key(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        f"{SOURCE}, node: a, backend: vxlan, clusterCIDRs: [10.244.0.0/16],"
+        " serviceCIDRs: [10.96.0.0/12, '2001:db8::/112'], mtu: 1400,"
+        " vxlan: {vni: 7, port: 4789, directRouting: true, txChecksumOffload: off}",
+    )
+    assert (found.node, found.backend, found.source.file) == (
+        "a",
+        "vxlan",
+        "/etc/podwire/peers.yaml",
+    )
+    assert found.settings == Settings(7, 4789, True, 1400, tx_checksum=False)
+    services = (ip_network("10.96.0.0/12"), ip_network("2001:db8::/112"))
+    assert found.rules == Rules((ip_network("10.244.0.0/16"),), services)
+
+
+@pytest.mark.parametrize(("release", "wanted"), [("5.4.0-42", False), ("6.1.0", None)])
+def test_the_offload_is_left_alone_where_the_kernel_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, wanted: bool | None
+) -> None:
+    monkeypatch.setattr(conf, "kernel_release", lambda: release)
+    assert read(tmp_path, SOURCE).settings == Settings(tx_checksum=wanted)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("node: a", "cluster.source"),
+        ("source: {}", "cluster.source.file"),
+        ("source: {file: peers.yaml}", 'cluster.source.file is "peers.yaml"'),
+        (f"{SOURCE}, backends: vxlan", "cluster.backends is no key of the agent's config"),
+        (f"{SOURCE}, backend: ipip", 'cluster.backend is "ipip"'),
+        (f"{SOURCE}, clusterCIDRs: [10.244.1.1/16]", 'cluster.clusterCIDRs[0] is "10.244.1.1/16"'),
+        (f"{SOURCE}, clusterCIDRs: 10.244.0.0/16", "cluster.clusterCIDRs"),
+        (f"{SOURCE}, mtu: 100", "cluster.mtu is 100"),
+        (f"{SOURCE}, vxlan: {{vni: 16777216}}", "cluster.vxlan.vni is 16777216"),
+        (f"{SOURCE}, vxlan: {{vni: true}}", "cluster.vxlan.vni is true"),
+        (f"{SOURCE}, vxlan: {{port: 0}}", "cluster.vxlan.port is 0"),
+    ],
+)
+def test_a_fault_is_told_by_its_path_and_value(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(CNIError) as caught:
+        read(tmp_path, text)
+    assert told in str(caught.value)
