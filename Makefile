@@ -1,6 +1,6 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-faults demo bench bench-profile launcher clean
+.PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ fmt: ## format, and repair what ruff can repair
 
 bench: ## ADD and DEL beside the reference plugins; BENCH_CASES='bridge ptp' SAMPLES=30
 	@hack/setup.sh bench hack/sandbox.sh .venv/bin/python hack/bench
+
+bench-cluster: ## a cluster of 100 to 5,000 nodes beside `ip -batch`, and packets; SAMPLES=30
+	@hack/setup.sh bench-cluster hack/sandbox.sh .venv/bin/python hack/bench_cluster
 
 launcher: ## build/launcher/podwire, static; CC=aarch64-linux-gnu-gcc PYTHON_TREE=/opt/podwire
 	@hack/setup.sh launcher hack/launcher.sh build/launcher/podwire

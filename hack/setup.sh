@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, made when missing or out of date; then the command, if any.
 #
-#   hack/setup.sh demo|bench|lint|fmt|test|launcher [COMMAND [ARGUMENT...]]
+#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher [COMMAND [ARGUMENT...]]
 #
 # .venv gets podwire itself as a user would have it: a normal install from a built wheel, not
 # an editable one, whose import hook costs start-up time in every run of the executable.
@@ -28,6 +28,9 @@ case $target in
         wanted="ip:iproute2 unshare:util-linux /usr/lib/cni/bridge:containernetworking-plugins
             gcc:gcc /usr/include/spawn.h:libc6-dev"
         ;;
+    bench-cluster)
+        wanted="ip:iproute2 bridge:iproute2 unshare:util-linux ping:iputils-ping iperf3:iperf3"
+        ;;
     test)
         needs_tools=yes
         wanted="ip:iproute2 unshare:util-linux ping:iputils-ping nft:nftables
@@ -37,7 +40,7 @@ case $target in
         ;;
     lint | fmt) needs_tools=yes wanted= ;;
     launcher) wanted="gcc:gcc /usr/include/spawn.h:libc6-dev" ;;
-    *) die "usage: hack/setup.sh demo|bench|lint|fmt|test|launcher [COMMAND...]" ;;
+    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher [COMMAND...]" ;;
 esac
 
 # Debian keeps ip, nft and others out of an ordinary user's PATH.
