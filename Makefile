@@ -5,7 +5,7 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## pods on a node made of a network namespace: ADD, ping, CHECK, DEL, nothing left
+demo: ## two nodes whose pods talk, then one closely, all of namespaces; nothing is left
 	@hack/setup.sh demo hack/demo.sh
 
 test: ## the whole suite; ARGS='-k bridge -x' is passed to pytest

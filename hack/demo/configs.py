@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 ALL_PODS = ["10.244.0.0/16", "2001:db8:244::/48"]  # pods see each other's own addresses
+TUNNELLED_MTU = 1430  # bytes; 1500 less the 70 of VXLAN over IPv6
 DEFAULT_ROUTES = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 
@@ -15,6 +16,12 @@ class Network(NamedTuple):
     mode: str
     file: str
     conflist: Json
+
+    @property
+    def subnets(self) -> list[str]:
+        """The ranges its pods get addresses of."""
+        ranges = self.conflist["plugins"][0]["ipam"]["ranges"]
+        return [one["subnet"] for group in ranges for one in group]
 
 
 def _network(mode: str, file: str, number: int, ipam: Json, keys: Json) -> Network:
@@ -31,6 +38,15 @@ def _network(mode: str, file: str, number: int, ipam: Json, keys: Json) -> Netwo
         "ipam": {"ranges": ranges, **ipam},
     }
     return Network(mode, file, {"cniVersion": "1.1.0", "name": f"{mode}-net", "plugins": [plugin]})
+
+
+def cluster_network(mode: str, number: int) -> Network:
+    """Of one of several nodes: the same, with the room that a tunnel over IPv6 leaves."""
+    keys: Json = {"mtu": TUNNELLED_MTU}
+    if mode == "bridge":
+        keys |= {"bridge": "cni0", "isDefaultGateway": True}
+    ipam = {"type": "podwire-ipam", "routes": DEFAULT_ROUTES if mode == "ptp" else []}
+    return _network(mode, "10-pods.conflist", number, ipam, keys)
 
 
 NETWORKS = (

@@ -57,6 +57,33 @@ def compare(demo: Demo, before: Snapshot, during: Snapshot, after: Snapshot) -> 
         demo.show.outcome(True, "nothing of any pod is left")
 
 
+def compare_nodes(demo: Demo, states: dict[str, tuple[Snapshot, Snapshot, Snapshot]]) -> None:
+    """The same for several nodes at once, by their names: before, with pods, and after."""
+    demo.show.title("What is left on the two nodes: before, with pods, after")
+    names = list(states)
+    widths = (18, *(-8 for _ in names for _ in range(3)))
+    demo.show.row(widths, ("", *(cell for name in names for cell in ("", name, ""))), head=True)
+    for section in SECTIONS:
+        counts = [
+            sum(line.section == section for line in seen) for name in names for seen in states[name]
+        ]
+        demo.show.row(widths, (section, *map(str, counts)))
+    demo.show.line()
+    for name, (before, _during, after) in states.items():
+        left = _by_reason(after - before)
+        stays = [reason for reason in left if reason]
+        bad = [f"{line.section}: {line.text}" for line in left.get("", [])]
+        demo.facts.setdefault("left_on", {})[name] = stays
+        for text in bad:
+            demo.expect(False, f"left behind on {name}: {text}")
+        if demo.expect(not bad, f"{len(bad)} objects left behind on {name}"):
+            text = f"nothing of any pod or of the way between nodes is left on {name}"
+            demo.show.outcome(True, text)
+    demo.show.line(
+        "  (the bridge, the empty table, forwarding and notes stay, for the reasons above)"
+    )
+
+
 def _by_reason(lines: Snapshot) -> dict[str, list[Line]]:
     """The objects under their reason to stay; "" for those that have none."""
     found: dict[str, list[Line]] = {}

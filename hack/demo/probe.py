@@ -6,6 +6,7 @@ was opened in; it is closed again at once, because it would keep a pod's namespa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 LIMIT_S = 1.0  # for one answer; they take microseconds
 PORT = 7007
+INTERVAL_S = 0.01  # between two echoes of a steady flow
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -103,6 +105,67 @@ def _checksum(kind: int, body: bytes) -> int:
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
+
+
+class Steady:
+    """An echo each INTERVAL_S from the namespace at path to target, from now until `stop`."""
+
+    def __init__(self, path: str, target: str, identity: int) -> None:
+        self.sent = 0
+        self.lost = 0
+        self.silence_ms = 0.0  # the longest time between two answers
+        self._version = ip_address(target).version
+        self._identity = identity
+        protocol = _ECHO[self._version].protocol
+        family = _FAMILY[self._version]
+        self._raw = inside(path, lambda: socket.socket(family, socket.SOCK_RAW, protocol))
+        self._raw.connect((target, 0))
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Sends no more."""
+        self._ended.set()
+
+    def count(self) -> None:
+        """What came of it; the last ones' answers are waited for."""
+        self.end()
+        self._thread.join()
+        self._raw.close()
+
+    def _run(self) -> None:
+        kind = _ECHO[self._version].request
+        answered: set[int] = set()
+        heard = begun = time.perf_counter()
+        while not self._ended.is_set():
+            body = struct.pack("!HH", self._identity, self.sent) + b"podwire demo"
+            with contextlib.suppress(OSError):  # no route: lost
+                self._raw.send(struct.pack("!BBH", kind, 0, _checksum(kind, body)) + body)
+            self.sent += 1
+            heard = self._hear(answered, heard, begun + self.sent * INTERVAL_S)
+        end = time.perf_counter() + LIMIT_S
+        while len(answered) < self.sent and time.perf_counter() < end:
+            self._hear(answered, heard, min(end, time.perf_counter() + INTERVAL_S))
+        self.lost = self.sent - len(answered)
+
+    def _hear(self, answered: set[int], heard: float, end: float) -> float:
+        """Notes the answers that come until then; when the last one came."""
+        reply = _ECHO[self._version].reply
+        while (left := end - time.perf_counter()) > 0:
+            self._raw.settimeout(left)
+            try:
+                answer = self._raw.recv(2048)
+            except OSError:
+                continue
+            icmp = answer[(answer[0] & 0xF) * 4 :] if self._version == 4 else answer
+            identity, number = struct.unpack_from("!HH", icmp, 4)
+            if icmp[0] == reply and identity == self._identity:
+                now = time.perf_counter()
+                self.silence_ms = max(self.silence_ms, (now - heard) * 1000)
+                answered.add(number)
+                heard = now
+        return heard
 
 
 class Mirror:

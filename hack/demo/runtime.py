@@ -46,10 +46,12 @@ class Sandbox:
 
 @dataclass
 class Runtime:
-    """Runs the chain of one config list. notes: what the plugins wrote to stderr."""
+    """Runs the chain of one config list. enter: the command that enters the node, when it is
+    another than this one. notes: what the plugins wrote to stderr."""
 
     conf_file: Path
     cni_path: Path
+    enter: tuple[str, ...] = ()
     notes: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ class Runtime:
         given = {key: value for key, value in extra.items() if value is not None}
         try:
             done = subprocess.run(
-                [self.cni_path / plugin["type"]],
+                [*self.enter, self.cni_path / plugin["type"]],
                 input=json.dumps({**plugin, **head, **given}).encode(),
                 capture_output=True,
                 env=_environment(verb, pod, netns, self.cni_path),

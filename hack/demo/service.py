@@ -6,30 +6,40 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-SOCKET = Path("/run/podwire/agent.sock")
-LOG = Path("/run/agent.log")
-CONFIG = Path("/run/agent.yaml")
+HERE = Path("/")
+SOCKET = "run/podwire/agent.sock"
+LOG = "run/agent.log"
+CONFIG = "run/agent.yaml"
+LOGGED: dict[str, Any] = {"log": {"format": "json"}}
 LIMIT_S = 30.0
 
 
 class Agent:
-    """`podwire agent` on the demo's node."""
+    """`podwire agent` on a node. root: where the node's files are; enter: the command that enters
+    it, when it is another than this one. more: of the agent's config."""
 
-    def __init__(self, podwire: Path) -> None:
-        CONFIG.write_text("log: {format: json}\n")
-        with LOG.open("a") as log:
-            self._process = subprocess.Popen(
-                [podwire, "agent", "--config", CONFIG], stderr=log, stdin=subprocess.DEVNULL
-            )
+    def __init__(
+        self,
+        podwire: Path,
+        root: Path = HERE,
+        enter: tuple[str, ...] = (),
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        root.joinpath(CONFIG).write_text(json.dumps({**LOGGED, **more}))  # JSON is YAML
+        command = [*enter, podwire, "agent", "--config", f"/{CONFIG}"]
+        with root.joinpath(LOG).open("a") as log:
+            self._process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + LIMIT_S
-        while not _answers():
+        while not _answers(root / SOCKET):
             if self._process.poll() is not None or time.monotonic() > end:
-                raise OSError(0, f"the agent does not serve: {LOG.read_text()[-500:]}")
+                said = root.joinpath(LOG).read_text()[-500:]
+                raise OSError(0, f"the agent does not serve: {said}")
             time.sleep(0.01)
 
     def kill(self) -> None:
@@ -43,10 +53,10 @@ class Agent:
         return self._process.wait(LIMIT_S) == 0
 
 
-def _answers() -> bool:
+def _answers(path: Path) -> bool:
     """A killed agent leaves its socket behind, so its being there says nothing."""
     with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(SOCKET)) == 0
+        return client.connect_ex(str(path)) == 0
 
 
 @contextmanager
@@ -61,5 +71,9 @@ def serving(podwire: Path) -> Iterator[Agent]:
 
 def calls() -> list[dict[str, Any]]:
     """The calls that agents have served so far, as their log tells of them."""
-    lines = (json.loads(line) for line in LOG.read_text().splitlines())
-    return [line for line in lines if line["message"] == "call"]
+    return [line for line in log_of(HERE) if line["message"] == "call"]
+
+
+def log_of(root: Path) -> list[dict[str, Any]]:
+    """What a node's agents have said so far."""
+    return [json.loads(line) for line in root.joinpath(LOG).read_text().splitlines()]

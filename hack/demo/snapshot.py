@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nftables import Filter
+from probe import inside
 from pyroute2 import IPRoute
 
-STORE, STATE = Path("/var/lib/cni"), Path("/run/podwire")
+HERE = Path("/")
+STORE, STATE = "var/lib/cni", "run/podwire"
 KERNEL, PERMANENT, LINK_SCOPE = 2, 0x80, 253  # RTPROT_KERNEL, NUD_PERMANENT, RT_SCOPE_LINK
 SECTIONS = (
-    "links", "addresses", "routes", "neighbours", "nft elements", "nft chains", "nft sets",
-    "iptables and other", "reservations", "records", "other files", "switches",
+    "links", "addresses", "routes", "neighbours", "forwarding", "nft elements", "nft chains",
+    "nft sets", "iptables and other", "reservations", "records", "other files", "switches",
 )  # fmt: skip
 SWITCHES = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
-LEGACY = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
+# Of this thread's network namespace.
+LEGACY = ("/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names")
 
 
 class Line(NamedTuple):
@@ -42,13 +45,24 @@ class Line(NamedTuple):
 Snapshot = frozenset[Line]
 
 
-def take(node: IPRoute) -> Snapshot:
-    """Everything a plugin could have left on the node."""
+def take_from(netns: str, root: Path) -> Snapshot:
+    """Of another node, by its network namespace and where its files are."""
+
+    def work() -> Snapshot:
+        with IPRoute() as node:
+            return take(node, root)
+
+    return inside(netns, work)
+
+
+def take(node: IPRoute, root: Path = HERE) -> Snapshot:
+    """Everything a plugin or its agent could have left on the node."""
     names = {link["index"]: str(link.get("ifname")) for link in node.get_links()}
     with Filter() as ruleset:
         return frozenset(
             (*_links(node, names), *_addresses(node, names), *_routes(node, names),
-             *_neighbours(node, names), *_nft(ruleset), *_legacy(), *_files(), *_switches())
+             *_neighbours(node, names), *_forwarding(node, names), *_nft(ruleset), *_legacy(),
+             *_files(root), *_switches())
         )  # fmt: skip
 
 
@@ -88,6 +102,14 @@ def _neighbours(node: IPRoute, names: dict[int, str]) -> Iterator[Line]:
                 yield Line("neighbours", text)
 
 
+def _forwarding(node: IPRoute, names: dict[int, str]) -> Iterator[Line]:
+    """The entries of tunnels: which node has a MAC."""
+    for found in node.fdb("dump"):
+        if found.get("dst"):
+            text = f"{found.get('lladdr')} at {found.get('dst')} on {names[found['ifindex']]}"
+            yield Line("forwarding", text)
+
+
 def _nft(ruleset: Filter) -> Iterator[Line]:
     for table in ruleset.tables():
         if table.name != "podwire":  # iptables-nft keeps its rules in such
@@ -111,14 +133,15 @@ def _legacy() -> Iterator[Line]:
             yield Line("iptables and other", f"{Path(path).name.partition('_')[0]}tables {name}")
 
 
-def _files() -> Iterator[Line]:
-    for path in sorted((*STORE.rglob("*"), *STATE.rglob("*"))):
+def _files(root: Path) -> Iterator[Line]:
+    for path in sorted((*root.joinpath(STORE).rglob("*"), *root.joinpath(STATE).rglob("*"))):
         if not path.is_dir():
-            yield Line(_kind_of(path), str(path))
+            there = HERE / path.relative_to(root)
+            yield Line(_kind_of(there), str(there))
 
 
 def _kind_of(path: Path) -> str:
-    if path.is_relative_to(STATE / "attachments"):
+    if path.is_relative_to(HERE / STATE / "attachments"):
         return "records"
     try:
         ip_address(path.name)
