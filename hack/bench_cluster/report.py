@@ -104,13 +104,7 @@ def goals(
     rows: Sequence[Row], costs: dict[tuple[str, int], Cost], flows: dict[str, Flow]
 ) -> Iterator[str]:
     """Each goal that something was measured for."""
-    found = [*_of_passes(rows), *_of_packets(flows)]
-    found += [
-        Goal(f"{backend}, {nodes} nodes, {PODS} pods: agent", RSS_MIB, most, "MiB")
-        for (backend, nodes), cost in costs.items()
-        if nodes == RSS_NODES
-        for most in [max(told.rss_mib for told in cost.events.values())]
-    ]
+    found = [*_of_passes(rows), *_of_agents(costs), *_of_packets(flows)]
     if found:
         yield f"  {'goal':<52} {'at most':>12} {'found':>13}"
         yield from (goal.line() for goal in found)
@@ -127,6 +121,18 @@ def _of_passes(rows: Iterable[Row]) -> Iterator[Goal]:
         else:
             most = NOOP_S if x.event == "noop" else CHANGE_S
             yield Goal(what, most * 1000, x.ours_s * 1000, "ms")
+
+
+def _of_agents(costs: dict[tuple[str, int], Cost]) -> Iterator[Goal]:
+    """The event is the peers file, read: its nodes are all new objects, equal to the old ones."""
+    for (backend, nodes), cost in costs.items():
+        if nodes == RSS_NODES:
+            most = max(told.rss_mib for told in cost.events.values())
+            yield Goal(f"{backend}, {nodes} nodes, {PODS} pods: agent", RSS_MIB, most, "MiB")
+        if nodes == MANY:
+            for event in ("join", "leave"):
+                what = f"{backend}, {nodes} nodes: {event}, the agent's pass"
+                yield Goal(what, CHANGE_S * 1000, cost.events[event].pass_s * 1000, "ms")
 
 
 def _of_packets(flows: dict[str, Flow]) -> Iterator[Goal]:
