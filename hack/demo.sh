@@ -1,5 +1,5 @@
 #!/bin/sh
-# The demo, on a node that is a network namespace of its own: nothing of this machine is touched.
+# The demo, on nodes that are network namespaces of their own: nothing of this machine is touched.
 #
 #   make demo                   make demo ARGS='-o json'
 #
