@@ -83,12 +83,14 @@ class Server:
                 self.loop.remove_reader(self._listener)
                 self._again = self.loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
-            if len(self.connections) < self._most and self._is_ours(client):
+            if not self._is_ours(client):
+                client.close()
+            elif len(self.connections) < self._most:
                 Connection(self, client)
-                continue
-            with suppress(OSError):
-                client.send(encode_declined())  # its launcher runs the call itself
-            client.close()
+            else:
+                with suppress(OSError):
+                    client.send(encode_declined())  # its launcher runs the call itself
+                client.close()
 
     def _is_ours(self, client: socket.socket) -> bool:
         """Only our own user (root) may ask: the socket's folder says so as well."""

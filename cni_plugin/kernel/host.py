@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from _thread import allocate_lock  # `threading` would cost the direct path a millisecond
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cni_plugin.kernel import nft
 from cni_plugin.kernel.namespace import open_own_netns
@@ -22,10 +24,28 @@ RECENT_S = 1.0  # how old the node's own settings may be that a new attachment c
 
 class Commits:
     """How many transactions the workers of this process have committed that left the chains as
-    they were; shared by them."""
+    they were (`count`); shared by them. While one is under way (`begun` is more than `ended`)
+    nobody knows whether the kernel's number has it already."""
 
     def __init__(self) -> None:
+        self._lock = allocate_lock()
         self.count = 0
+        self.begun = 0
+        self.ended = 0
+
+    @contextmanager
+    def one(self, *, counted: bool) -> Iterator[None]:
+        """A transaction is under way. counted: it leaves the chains as they are."""
+        with self._lock:
+            self.begun += 1
+        done = 0
+        try:
+            yield
+            done = int(counted)
+        finally:
+            with self._lock:
+                self.count += done
+                self.ended += 1
 
 
 class _Seen(NamedTuple):
@@ -139,23 +159,34 @@ class Host:
         than this process has committed, nothing that was seen counts."""
         if self._looked:
             return
-        socket = self.filter_if_any
-        ours = self._commits.count  # before asking: a commit meanwhile only costs a reading
-        foreign = -1 if socket is None else nft.generation(socket) - ours
+        foreign = self._foreign_now()
         if foreign != self._foreign or foreign == -1:
             self._chains.clear()
             self._policies.clear()
             self._foreign = foreign
         self._looked = True
 
+    def _foreign_now(self) -> int:
+        """-1 when it cannot be told: a number that is wrong for a moment may be the right one
+        later, when a chain has gone, and then what was seen would count for ever."""
+        socket, ours = self.filter_if_any, self._commits
+        if socket is None:
+            return -1
+        ended = ours.ended
+        foreign = nft.generation(socket) - ours.count
+        return foreign if ours.begun == ended else -1
+
     def commit(self, messages: Sequence[Message], *, chains: bool) -> None:
         """One transaction. chains: it makes or takes away some, so that every worker's view of
         them is old. Raises KernelError."""
         if not messages:
             return
-        nft.transaction(self.filter, messages)
-        if not chains:
-            self._commits.count += 1
+        try:
+            with self._commits.one(counted=not chains):
+                nft.transaction(self.filter, messages)
+        except KernelError:
+            self._foreign = -1  # it may have counted on what is no longer so
+            raise
 
     def close(self) -> None:
         """They are opened again when they are needed."""

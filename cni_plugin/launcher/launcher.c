@@ -11,13 +11,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,12 +296,10 @@ static enum answer receive_reply(int agent)
 /* 32 hex digits by which a direct run finds what the agent had begun for this call. */
 static void make_request_id(char id[33])
 {
-    unsigned char random[16];
+    uint64_t random[2];
     if (getrandom(random, sizeof random, 0) != sizeof random)
         fail(5, "", "the kernel gives no random number: %s", strerror(errno));
-    for (size_t i = 0; i < 32; i++)
-        id[i] = "0123456789abcdef"[random[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    id[32] = 0;
+    sprintf(id, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
 }
 
 int main(int argc, char **argv)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cni_plugin.agent.desk import REMOVING_THREADS
 from tests.agent.conftest import Call, outcomes
 from tests.netns.kit import GATEWAY4, address, conf, ipam, left
 from tests.support.agent import Agent
@@ -79,7 +80,10 @@ def test_what_a_call_takes_is_given_back(
     pairs(PAIRS // 2)
     grown = _resident_kib(agent) - resident
     record_property("resident KiB after half of the pairs, grown by", (resident, grown))
-    assert _descriptors(agent) <= descriptors
+    # A thread that had no turn before opens its two sockets, once.
+    spare = 2 * REMOVING_THREADS
+    assert spare < PAIRS // 4, "one descriptor lost in two calls would not show"
+    wait_until(lambda: _descriptors(agent) <= descriptors + spare, "no descriptor is lost")
     assert grown < LEAK_KIB
     told = 2 * (PAIRS // 16) * 2 * 8
     wait_until(lambda: len(outcomes(agent)) == told, "each call is told")
