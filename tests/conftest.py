@@ -47,11 +47,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import need
 from tests.support import snapshot as snapshots
 from tests.support.node import Node, Reply, open_node
 from tests.support.runtime import Runtime
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("podwire", deadline=None)
+settings.load_profile("podwire")
 
 ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"

@@ -14,6 +14,7 @@ from tests.support.node import Node, wait_until
 
 SOCKET = "/run/podwire/agent.sock"
 TICKS_PER_S = 100  # USER_HZ, the unit of /proc/PID/stat
+SETTLE_S = 3.0  # the last calls' events are looked at within two
 IDLE_S = 10.0
 
 
@@ -45,6 +46,7 @@ class Agent:
 
     def cost(self) -> Cost:
         """What it takes of the machine while nothing is asked of it."""
+        time.sleep(SETTLE_S)
         before = self._ticks()
         time.sleep(IDLE_S)
         percent = (self._ticks() - before) / TICKS_PER_S / IDLE_S * 100

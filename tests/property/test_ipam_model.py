@@ -163,7 +163,6 @@ TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
     max_examples=40,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

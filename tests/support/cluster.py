@@ -270,12 +270,12 @@ signal.signal(signal.SIGINT, lambda *_: ended.append(1))
 peer = socket.create_connection((sys.argv[1], 5001))
 peer.settimeout(20)
 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-total, longest, last = 0, 0.0, time.monotonic()
-while not ended:
+total = 0
+while not (ended and total):
     peer.sendall(b"x" * 4096)
+    if not total:
+        print("begun", flush=True)
     total += 4096
-    now = time.monotonic()
-    longest, last = max(longest, now - last), now
     time.sleep(0.002)
 peer.shutdown(socket.SHUT_WR)
 print(total, flush=True)
@@ -297,6 +297,8 @@ class Traffic:
         assert self._sink.stdout is not None
         assert self._sink.stdout.readline() == "ready\n"
         self._stream = one.pod.spawn(*sink, _STREAM, stream, **options)
+        assert self._stream.stdout is not None
+        assert self._stream.stdout.readline() == "begun\n"
         self._pings = [
             one.pod.spawn("ping", "-n", "-q", "-i", str(INTERVAL_S), address, **options)
             for address in other.addresses

@@ -229,7 +229,7 @@ class Life:
                 assert host_link(NETWORK, name, "eth0") in self.world.links, f"{name} was cut off"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ACTIONS, st.data())
 def test_never_a_live_one_whatever_happens_meanwhile(
     actions: list[tuple[str, str]], data: st.DataObject
