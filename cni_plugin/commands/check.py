@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni_plugin.cni.errors import Damaged
+from cni_plugin.cni.sysctls import path_of_pod
 from cni_plugin.cni.values import Request, Result
 from cni_plugin.commands.standing import Standing, tolerant
 from cni_plugin.commands.state import desired_state
@@ -11,7 +12,8 @@ from cni_plugin.model.plan import differences
 from cni_plugin.ports import Ports
 from ipam.values import Owner
 
-# Of the pod's own sysctls only these are ours to insist on: `tuning` may set the others.
+# Of the pod's own sysctls only these are ours to insist on, and those that the config names: a
+# later plugin (tuning) may set the others.
 GUARDED_SYSCTLS = ("accept_ra",)
 
 
@@ -26,7 +28,8 @@ def check(request: Request, ports: Ports) -> None:
     with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
         objects = desired_state(made.wiring(kernel.facts(conf))).objects
         wanted = tuple(tolerant(obj, conf) for obj in objects)
-        wanted = tuple(obj for obj in wanted if _insisted(obj))
+        named = {path_of_pod(path, request.attachment.ifname) for path, _value in conf.sysctls}
+        wanted = tuple(obj for obj in wanted if _insisted(obj, named))
         faults += differences(wanted, kernel.observe(wanted))
     if faults:
         raise Damaged(
@@ -49,5 +52,7 @@ def _lease_faults(request: Request, addressing: Result, ports: Ports) -> tuple[s
     )
 
 
-def _insisted(obj: Obj) -> bool:
-    return not isinstance(obj, Sysctl) or obj.place != POD or obj.path[-1] in GUARDED_SYSCTLS
+def _insisted(obj: Obj, named: set[tuple[str, ...]]) -> bool:
+    if not isinstance(obj, Sysctl) or obj.place != POD:
+        return True
+    return obj.path[-1] in GUARDED_SYSCTLS or obj.path in named
