@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from cni_plugin.cni import bandwidth, parse
+from cni_plugin.cni import parse
 from cni_plugin.cni.errors import InvalidEnvironment, UnsupportedField
 from cni_plugin.cni.names import shown
 from cni_plugin.cni.problems import Problem, forgive, raise_problems
@@ -220,8 +220,12 @@ def _bandwidth(runtime: JsonObject) -> tuple[Bandwidth, list[Problem]]:
     problems: list[Problem] = []
     asked = runtime.get("bandwidth")
     source = _mapping(asked, path, problems) if _asks(asked) else {}
-    limits, wrong = bandwidth.review(source, path)
-    return (Bandwidth(), [*problems, *wrong]) if problems or wrong else (limits, [])
+    if not source:
+        return Bandwidth(), problems
+    from cni_plugin.cni import bandwidth  # few pods ask for any
+
+    limits, problems = bandwidth.review(source, path)
+    return (Bandwidth() if problems else limits), problems
 
 
 def _asks(value: object) -> bool:

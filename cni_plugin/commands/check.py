@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cni_plugin.cni.errors import Damaged
-from cni_plugin.cni.sysctls import path_of_pod
 from cni_plugin.cni.values import Request, Result
 from cni_plugin.commands.standing import Standing, tolerant
 from cni_plugin.commands.state import desired_state
@@ -28,7 +27,7 @@ def check(request: Request, ports: Ports) -> None:
     with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
         objects = desired_state(made.wiring(kernel.facts(conf))).objects
         wanted = tuple(tolerant(obj, conf) for obj in objects)
-        named = {path_of_pod(path, request.attachment.ifname) for path, _value in conf.sysctls}
+        named = _named_sysctls(request)
         wanted = tuple(obj for obj in wanted if _insisted(obj, named))
         faults += differences(wanted, kernel.observe(wanted))
     if faults:
@@ -50,6 +49,14 @@ def _lease_faults(request: Request, addressing: Result, ports: Ports) -> tuple[s
         for address in hint
         if address not in held
     )
+
+
+def _named_sysctls(request: Request) -> set[tuple[str, ...]]:
+    if not request.conf.sysctls:
+        return set()
+    from cni_plugin.cni.sysctls import path_of_pod
+
+    return {path_of_pod(path, request.attachment.ifname) for path, _ in request.conf.sysctls}
 
 
 def _insisted(obj: Obj, named: set[tuple[str, ...]]) -> bool:

@@ -10,6 +10,7 @@ HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
 TUNNEL_PREFIX = "podwire"  # of the links to other nodes; no host_link begins with it
 ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
+IFB_ALIAS = "podwire-ifb"
 IFB_PREFIX = {"egress": "pe", "ingress": "pi"}  # the rest is the host link's
 RECENT = 64  # a call asks for its few names again and again
 
@@ -51,7 +52,7 @@ def ifb(direction: str, host_link: str) -> str:
 def ifb_alias(network: str, container_id: str, ifname: str) -> str:
     """The mark on an attachment's ifb links: another than the pair's, because it may outlive the
     pair and so tells nothing about life."""
-    return _marked("podwire-ifb", network, container_id, ifname)
+    return _marked(IFB_ALIAS, network, container_id, ifname)
 
 
 def _marked(mark: str, *who: str) -> str:

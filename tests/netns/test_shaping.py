@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -301,3 +302,18 @@ def test_an_add_that_fails_leaves_nothing(node: Node, snapshot: Snap) -> None:
     assert "sysctl -w net/ipv4/no_such_thing=1" in reply.json["msg"]
     assert left(clean, snapshot()) == []
     assert pod.links() == set()
+
+
+def test_a_queue_whose_pair_is_gone_is_told_of(node: Node) -> None:
+    limited = Limited(node, conf(**LIMITS))
+
+    def told() -> list[str]:
+        said = node.run(node.cni_bin / "podwire", "ipam", "check", "-o", "json", check=False).stdout
+        return [one["where"] for one in json.loads(said) if one["code"] == "queue-without-link"]
+
+    assert told() == []
+    limited.pod.remove()
+    wait_until(lambda: node.link(limited.host) is None, "the pair is gone with its namespace")
+    assert told() == [limited.egress]
+    limited.network.delete(limited.pod)
+    assert told() == []
