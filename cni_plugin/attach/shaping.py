@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cni_plugin.attach.wiring import Wiring
+from cni_plugin.attach.wiring import Wiring, without_small_ipv6
 from cni_plugin.cni.bandwidth import effective
 from cni_plugin.cni.values import Bandwidth
 from cni_plugin.model import names
@@ -49,8 +49,9 @@ def _queue(link: str, rate_bits: int, burst_bits: int, mtu: int) -> Tbf:
 def _through(wiring: Wiring, pair: Veth, hook: str, queue: Tbf, limits: Bandwidth) -> Iterator[Obj]:
     """The ifb with its queue, and the way into it. hook: of the host's end, whose ingress is the
     pod's egress."""
+    facts = without_small_ipv6(wiring, pair.mtu).facts if pair.mtu else wiring.facts
     yield Ifb(queue.link, pair.mtu, names.ifb_alias(wiring.conf.name, *wiring.attachment))
-    if wiring.facts.ipv6:  # it speaks no IP of its own, and has no IPv4 without an address
+    if facts.ipv6:  # it speaks no IP of its own, and has no IPv4 without an address
         yield Sysctl(HOST, ("ipv6", "conf", queue.link, "disable_ipv6"), "1")
     yield queue
     yield Redirect(pair.name, hook, queue.link, limits.unshaped, limits.shaped)

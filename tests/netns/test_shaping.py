@@ -139,7 +139,7 @@ def test_the_lists_say_with_whom(node: Node, mode: str, key: str, slow: int) -> 
 
 def test_a_burst_smaller_than_a_frame_lets_frames_pass(node: Node) -> None:
     tiny = dict.fromkeys(("ingressBurst", "egressBurst"), 1600)
-    limited = Limited(node, conf(**LIMITS | tiny))
+    limited = Limited(node, conf(**LIMITS | tiny, mtu=600))  # below IPv6's least, too
     assert limited.pod.ping(GATEWAYS[4])
     assert limited.gets() < SLOW
 

@@ -94,6 +94,12 @@ def test_a_kernel_without_ipv6_has_no_setting_of_it() -> None:
     assert not [obj for obj in found if isinstance(obj, Sysctl) and "ipv6" in obj.path]
 
 
+@MODES
+def test_a_link_too_small_for_ipv6_has_no_setting_of_it(mode: str) -> None:
+    found = objects(mode, bandwidth=BOTH, mtu=600)
+    assert not [obj for obj in found if isinstance(obj, Sysctl) and EGRESS in obj.path]
+
+
 @pytest.mark.parametrize(("mtu", "bytes_"), [(0, 9018), (1400, 1418)])
 def test_a_bucket_holds_a_frame(mtu: int, bytes_: int) -> None:
     (queue,) = shaped(*objects(bandwidth=Bandwidth(8_000, 8), mtu=mtu))
