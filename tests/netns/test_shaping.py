@@ -130,7 +130,8 @@ def test_a_direction_without_a_rate_is_not_limited(node: Node, mode: str) -> Non
 @pytest.mark.parametrize(("key", "slow"), [("unshapedSubnets", 4), ("shapedSubnets", 6)])
 @pytest.mark.parametrize("mode", MODES)
 def test_the_lists_say_with_whom(node: Node, mode: str, key: str, slow: int) -> None:
-    limited = Limited(node, conf(mode, (4, 6), **LIMITS, **{key: [POD6]}))
+    peer = f"{GATEWAYS[6]}/128"  # and not the pod, so that it matters whose address is looked at
+    limited = Limited(node, conf(mode, (4, 6), **LIMITS, **{key: [peer]}))
     for measure in (limited.gets, limited.sends):
         assert RATE / 4 < measure(slow) < SLOW
         assert measure(10 - slow) > FAST
