@@ -104,12 +104,14 @@ def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
 
 
 def in_order_of_removal(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """The pair goes first, with the links it queues in: all that hangs on it goes with it, and its
-    guard must not go before it does."""
+    """The pair goes first: all that hangs on it goes with it, and its guard must not go before it
+    does. Then the links it queued in, so that one message can delete them all."""
     backwards = sorted(steps, key=lambda step: _rank(step.subject), reverse=True)
-    return tuple(
-        sorted(backwards, key=lambda step: not isinstance(step.subject, (Veth, Ifb, AnyLink)))
-    )
+    return tuple(sorted(backwards, key=lambda step: _turn_to_go(step.subject)))
+
+
+def _turn_to_go(obj: Obj) -> int:
+    return 0 if isinstance(obj, (Veth, AnyLink)) else 1 if isinstance(obj, Ifb) else 2
 
 
 def _rank(obj: Obj) -> tuple[int, int]:
