@@ -94,7 +94,7 @@ class Kernel(Protocol):
         """The links in a bridge."""
 
     def links(self) -> dict[str, str]:
-        """Every host link that bears a mark of podwire: name -> alias."""
+        """Every host link that bears the mark of an attachment: name -> alias."""
 
     def host_has(self, name: str) -> bool:
         """Whether there is a link of that name on the host."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from cni_plugin.cni.values import Attachment
-from cni_plugin.model.objects import Element, Obj, RuleChain, Veth
+from cni_plugin.model.objects import Element, Ifb, Obj, RuleChain, Veth
 from ipam.lean_typing import Any, NamedTuple
 
 # ADD is under way, or was cut off; ADD ended well; DEL, GC or undoing has begun.
@@ -80,6 +80,8 @@ def _dump_object(obj: Obj) -> list[Any]:
         return ["chain", obj.family, obj.name]
     if isinstance(obj, Veth):
         return ["veth", obj.name]
+    if isinstance(obj, Ifb):
+        return ["ifb", obj.name]
     raise TypeError(f"{type(obj).__name__} does not go with an attachment")
 
 
@@ -93,4 +95,6 @@ def _load_object(entry: list[Any]) -> Obj:
         return RuleChain(family, name, None, ())
     if kind == "veth":
         return Veth(*fields)
+    if kind == "ifb":
+        return Ifb(*fields)
     raise ValueError(kind)

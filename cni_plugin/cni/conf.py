@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from cni_plugin.cni import bandwidth, sysctls
 from cni_plugin.cni.conf_cache import base_document
 from cni_plugin.cni.conf_ipam import extra_keys, lenient_ipam, review_ipam
 from cni_plugin.cni.conf_model import (
@@ -19,7 +20,7 @@ from cni_plugin.cni.conf_model import (
 from cni_plugin.cni.conf_runtime import UNSUPPORTED, finish, review_runtime
 from cni_plugin.cni.errors import CNIError, UnsupportedField
 from cni_plugin.cni.problems import Problem, raise_problems
-from cni_plugin.cni.values import Dns, NetConf
+from cni_plugin.cni.values import Bandwidth, Dns, NetConf
 from cni_plugin.cni.versions import UNVERSIONED, at_least, config_version
 from ipam.values import IpamConf
 
@@ -135,7 +136,8 @@ def _contradictions(model: PluginModel, *, has_ipam: bool) -> list[Problem]:
     if model.mode == "ptp" and not has_ipam:
         accepted = "an object, because mode ptp routes addresses and needs one"
         found.append(Problem("ipam", None, accepted, missing=True))
-    return found
+    found += bandwidth.contradictions(_bandwidth(model))
+    return [*found, *sysctls.review(model.sysctl or {})[1]]
 
 
 def _with_ipam(model: PluginModel, version: str, ipam: IpamConf) -> list[Problem]:
@@ -197,8 +199,24 @@ def _net_conf(model: PluginModel, version: str, ipam: IpamConf | None) -> NetCon
         enable_dad=model.enabledad,
         disable_container_interface=model.disableContainerInterface,
         stable_mac=model.stableMac,
+        bandwidth=_bandwidth(model),
+        sysctls=sysctls.review(model.sysctl or {})[0],
+        queue_length=model.txqueuelen if "txqueuelen" in given else None,
+        allmulti=model.allmulti if "allmulti" in given else None,
+        pod_promisc=model.promisc if "promisc" in given else None,
         dns=_dns(model.dns),
         ipam=ipam,
+    )
+
+
+def _bandwidth(model: PluginModel) -> Bandwidth:
+    return Bandwidth(
+        model.ingressRate,
+        model.ingressBurst,
+        model.egressRate,
+        model.egressBurst,
+        tuple(dict.fromkeys(model.unshapedSubnets)),
+        tuple(dict.fromkeys(model.shapedSubnets)),
     )
 
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from cni_plugin.cni import parse
+from cni_plugin.cni import bandwidth, parse
 from cni_plugin.cni.names import (
     ID_ACCEPTED,
     IFNAME_ACCEPTED,
@@ -110,6 +110,21 @@ Vlan = Annotated[
     _whole(0, VLAN_MAX, f"0 (none) or a VLAN id, 1 to {VLAN_MAX}"),
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": VLAN_MAX}),
 ]
+QUEUE_LENGTH_MAX = (1 << 31) - 1  # packets; the kernel's own limit
+QueueLength = Annotated[
+    int,
+    _whole(0, QUEUE_LENGTH_MAX, f"a whole number of packets, 0 to {QUEUE_LENGTH_MAX}"),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": QUEUE_LENGTH_MAX}),
+]
+
+
+def _amount(highest: int) -> WithJsonSchema:
+    low = {"type": "integer", "minimum": bandwidth.RATE_MIN, "maximum": highest}
+    return WithJsonSchema({"anyOf": [{"const": 0}, low]})
+
+
+Rate = Annotated[int, PlainValidator(bandwidth.rate), _amount(bandwidth.RATE_MAX)]
+Burst = Annotated[int, PlainValidator(bandwidth.burst), _amount(bandwidth.BURST_MAX)]
 
 
 class DnsModel(BaseModel):
@@ -197,6 +212,37 @@ class PluginModel(BaseModel):
     stableMac: bool = Field(  # noqa: N815
         False, description="Derive the pod's MAC from its first address."
     )
+    ingressRate: Rate = Field(  # noqa: N815
+        0, description="Limit of what the pod gets, bits per second; 0: none."
+    )
+    ingressBurst: Burst = Field(  # noqa: N815
+        0, description="How much the pod gets at once above the rate, bits; with ingressRate."
+    )
+    egressRate: Rate = Field(  # noqa: N815
+        0, description="Limit of what the pod sends, bits per second; 0: none."
+    )
+    egressBurst: Burst = Field(  # noqa: N815
+        0, description="How much the pod sends at once above the rate, bits; with egressRate."
+    )
+    unshapedSubnets: list[Network] = Field(  # noqa: N815
+        [],
+        description="Networks that the pod talks with unlimited; excludes shapedSubnets.",
+        max_length=bandwidth.NETWORKS_MAX,
+    )
+    shapedSubnets: list[Network] = Field(  # noqa: N815
+        [],
+        description="The only networks with which the pod's talk is limited.",
+        max_length=bandwidth.NETWORKS_MAX,
+    )
+    sysctl: dict[str, str] | None = Field(
+        None,
+        description="Settings below net in the pod's namespace; IFNAME stands for its interface.",
+    )
+    txqueuelen: QueueLength = Field(
+        1000, description="Length of the pod's interface's queue, packets."
+    )
+    allmulti: bool = Field(False, description="The pod's interface takes every multicast frame.")
+    promisc: bool = Field(False, description="The pod's interface takes every frame.")
     dns: DnsModel | None = Field(None, description="Resolver settings for the result.")
     ipam: Any = Field(None, description="Address management; absent: layer 2 only.")
     capabilities: dict[str, bool] | None = Field(
@@ -214,7 +260,13 @@ class PluginModel(BaseModel):
     @classmethod
     def _drop_null(cls, value: Any) -> Any:
         # Go writes an unset list or map as null; for a number or text null is a mistake.
-        return without_null(value, ("nonMasqueradeCIDRs", "capabilities", "dns", "ipam"))
+        return without_null(value, _MAY_BE_NULL)
+
+
+_MAY_BE_NULL = (
+    "nonMasqueradeCIDRs", "unshapedSubnets", "shapedSubnets", "sysctl", "capabilities", "dns",
+    "ipam",
+)  # fmt: skip
 
 
 def without_null(value: Any, keys: tuple[str, ...]) -> Any:
@@ -231,6 +283,7 @@ _ACCEPTED = {
     "int_type": "a whole number",
     "string_type": "a string",
     "list_type": "an array",
+    "too_long": bandwidth.NETWORKS_ACCEPTED,
     "dict_type": "an object",
     "model_type": "an object",
     "model_attributes_type": "an object",

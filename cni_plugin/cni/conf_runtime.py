@@ -14,7 +14,7 @@ from cni_plugin.cni import parse
 from cni_plugin.cni.errors import InvalidEnvironment, UnsupportedField
 from cni_plugin.cni.names import shown
 from cni_plugin.cni.problems import Problem, forgive, raise_problems
-from cni_plugin.cni.values import NetConf, RuntimeConf
+from cni_plugin.cni.values import Bandwidth, NetConf, RuntimeConf
 from ipam.lean_typing import Any, NamedTuple, TypeVar
 from ipam.values import IPInterface
 
@@ -24,10 +24,9 @@ TEXT_ACCEPTED = "1 to 255 printable ASCII characters without spaces"
 UNSUPPORTED = {
     "portMappings": 'chain the plugin "portmap" after podwire and move the capability'
     " portMappings to it, or leave the capability out",
-    "bandwidth": 'chain the plugin "bandwidth" after podwire and move the capability'
-    " bandwidth to it, or leave the capability out",
 }
-_READ = ("ips", "mac", "ipRanges", "dns", "aliases")
+_READ = ("ips", "mac", "ipRanges", "dns", "aliases", "bandwidth")
+BANDWIDTH_IGNORED = "runtimeConfig.bandwidth is ignored: the network's config has limits of its own"
 _DNS_FIELDS = {"servers": "nameservers", "searches": "search", "options": "options"}
 
 
@@ -55,6 +54,8 @@ def review_runtime(document: Mapping[str, object]) -> RuntimeReview:
     mac = _mac(runtime, "runtimeConfig", problems)
     arg_mac = _mac(cni, "args.cni", problems)
     aliases = _texts(runtime.get("aliases"), "runtimeConfig.aliases", problems)
+    limits, wrong = _bandwidth(runtime)
+    problems += wrong
     dns = _dns(runtime.get("dns"), problems)
     problems += [
         Problem(f"runtimeConfig.{key}", runtime[key], remedy, code=UnsupportedField.code)
@@ -66,7 +67,7 @@ def review_runtime(document: Mapping[str, object]) -> RuntimeReview:
         for key in runtime
         if key not in _READ and key not in UNSUPPORTED
     )
-    asked = RuntimeConf(ips or arg_ips, mac or arg_mac, aliases)
+    asked = RuntimeConf(ips or arg_ips, mac or arg_mac, aliases, limits)
     return RuntimeReview(asked, dns, tuple(problems), warnings)
 
 
@@ -92,6 +93,8 @@ def finish(
         raise_problems(found)
     if base is None:
         raise AssertionError("a review without a config has problems")
+    if base.bandwidth.limits and review.runtime.bandwidth.limits:
+        warn(BANDWIDTH_IGNORED)
     if review.runtime == base.runtime and not review.dns:
         return base  # the same object for every pod that asks for nothing
     return base._replace(runtime=review.runtime, dns=base.dns._replace(**review.dns))
@@ -209,6 +212,20 @@ def _dns(value: object, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
         if texts := tuple(text for text in parsed if text is not None):
             found[field] = texts
     return found
+
+
+def _bandwidth(runtime: JsonObject) -> tuple[Bandwidth, list[Problem]]:
+    """What asks for nothing is nothing, whatever its shape: runtimes send it to every pod."""
+    path = "runtimeConfig.bandwidth"
+    problems: list[Problem] = []
+    asked = runtime.get("bandwidth")
+    source = _mapping(asked, path, problems) if _asks(asked) else {}
+    if not source:
+        return Bandwidth(), problems
+    from cni_plugin.cni import bandwidth  # few pods ask for any
+
+    limits, problems = bandwidth.review(source, path)
+    return (Bandwidth() if problems else limits), problems
 
 
 def _asks(value: object) -> bool:

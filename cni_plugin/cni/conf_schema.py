@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cni_plugin.cni import bandwidth, sysctls
 from cni_plugin.cni.conf import OWN_TYPE
 from cni_plugin.cni.conf_ipam import OWN_TYPES
 from cni_plugin.cni.conf_model import PluginModel
@@ -39,10 +40,14 @@ def json_schema() -> JsonObject:
             {"type": "null"},
         ]
     }
+    properties["sysctl"] = {
+        "description": properties["sysctl"]["description"],
+        **sysctls.JSON_SCHEMA,
+    }
     properties["vlanTrunk"] |= {"type": ["array", "null"], "maxItems": 0}
     for key in ("runtimeConfig", "prevResult", "vlanTrunk"):
         properties[key].pop("title", None)
-    properties["runtimeConfig"] |= _runtime_config()
+    properties["runtimeConfig"] |= _runtime_config(properties)
     properties["args"] |= _args()
     properties["prevResult"] |= {"type": ["object", "null"]}
     schema["required"] = ["type"]  # the runtime adds name and cniVersion from the list
@@ -107,7 +112,7 @@ def _foreign() -> JsonObject:
     }
 
 
-def _runtime_config() -> JsonObject:
+def _runtime_config(properties: JsonObject) -> JsonObject:
     empty: JsonObject = {"description": "Not served by podwire: may be empty only."}
     return {
         "type": ["object", "null"],
@@ -122,7 +127,11 @@ def _runtime_config() -> JsonObject:
             },
             "aliases": _TEXTS | {"description": "Names of the pod in the network; kept."},
             "portMappings": empty,
-            "bandwidth": empty,
+            "bandwidth": {
+                "type": ["object", "null"],
+                "description": "Limits for this pod, where the config has none.",
+                "properties": {key: properties[key] for key in bandwidth.KEYS},
+            },
         },
     }
 

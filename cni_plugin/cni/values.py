@@ -49,6 +49,24 @@ class Result(NamedTuple):
     dns: Dns = Dns()
 
 
+class Bandwidth(NamedTuple):
+    """Limits of one attachment, in the terms of the CNI conventions: ingress is what the pod gets,
+    egress what it sends; rates in bits per second, bursts in bits, 0: no limit. The networks are
+    those of whom the pod talks with: all but unshaped are limited, or shaped alone."""
+
+    ingress_rate: int = 0
+    ingress_burst: int = 0
+    egress_rate: int = 0
+    egress_burst: int = 0
+    unshaped: tuple[IPNetwork, ...] = ()
+    shaped: tuple[IPNetwork, ...] = ()
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is a limit at all."""
+        return bool(self.ingress_rate or self.egress_rate)
+
+
 class RuntimeConf(NamedTuple):
     """What was asked for this one attachment: runtimeConfig, args.cni, CNI_ARGS.
 
@@ -58,6 +76,7 @@ class RuntimeConf(NamedTuple):
     ips: tuple[IPInterface, ...] = ()  # a bare address has the family's full prefix length
     mac: str = ""  # lower case, colons
     aliases: tuple[str, ...] = ()
+    bandwidth: Bandwidth = Bandwidth()
 
 
 class NetConf(NamedTuple):
@@ -84,6 +103,11 @@ class NetConf(NamedTuple):
     enable_dad: bool = False
     disable_container_interface: bool = False
     stable_mac: bool = False
+    bandwidth: Bandwidth = Bandwidth()
+    sysctls: tuple[tuple[str, str], ...] = ()  # "net/..", IFNAME for the interface's name; value
+    queue_length: int | None = None  # packets; these three of the pod's interface, None: as it is
+    allmulti: bool | None = None
+    pod_promisc: bool | None = None
     dns: Dns = Dns()
     ipam: IpamConf | None = None  # None: layer 2 only
     runtime: RuntimeConf = RuntimeConf()

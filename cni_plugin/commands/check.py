@@ -11,7 +11,8 @@ from cni_plugin.model.plan import differences
 from cni_plugin.ports import Ports
 from ipam.values import Owner
 
-# Of the pod's own sysctls only these are ours to insist on: `tuning` may set the others.
+# Of the pod's own sysctls only these are ours to insist on, and those that the config names: a
+# later plugin (tuning) may set the others.
 GUARDED_SYSCTLS = ("accept_ra",)
 
 
@@ -26,7 +27,8 @@ def check(request: Request, ports: Ports) -> None:
     with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
         objects = desired_state(made.wiring(kernel.facts(conf))).objects
         wanted = tuple(tolerant(obj, conf) for obj in objects)
-        wanted = tuple(obj for obj in wanted if _insisted(obj))
+        named = _named_sysctls(request)
+        wanted = tuple(obj for obj in wanted if _insisted(obj, named))
         faults += differences(wanted, kernel.observe(wanted))
     if faults:
         raise Damaged(
@@ -49,5 +51,15 @@ def _lease_faults(request: Request, addressing: Result, ports: Ports) -> tuple[s
     )
 
 
-def _insisted(obj: Obj) -> bool:
-    return not isinstance(obj, Sysctl) or obj.place != POD or obj.path[-1] in GUARDED_SYSCTLS
+def _named_sysctls(request: Request) -> set[tuple[str, ...]]:
+    if not request.conf.sysctls:
+        return set()
+    from cni_plugin.cni.sysctls import path_of_pod
+
+    return {path_of_pod(path, request.attachment.ifname) for path, _ in request.conf.sysctls}
+
+
+def _insisted(obj: Obj, named: set[tuple[str, ...]]) -> bool:
+    if not isinstance(obj, Sysctl) or obj.place != POD:
+        return True
+    return obj.path[-1] in GUARDED_SYSCTLS or obj.path in named

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import Attachment, NetConf, Request
-from cni_plugin.model.names import host_link
-from cni_plugin.model.objects import POD, AnyLink, Element, Obj, RuleChain, Veth, key
+from cni_plugin.model.names import IFB_PREFIX, host_link, ifb
+from cni_plugin.model.objects import POD, AnyLink, Element, Ifb, Obj, RuleChain, Veth, key
 from cni_plugin.model.plan import Found, removal
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import REMOVING, Record
@@ -156,7 +156,8 @@ def _without_record(link: str, elements: Sequence[Element]) -> tuple[Obj, ...]:
     masquerade lead to their network's chain."""
     leads = dict.fromkeys((element.family, element.goto) for element in elements if element.goto)
     chains = (RuleChain(family, chain, None, ()) for family, chain in leads)
-    return (Veth(link), *elements, *chains)
+    queues = (Ifb(ifb(direction, link)) for direction in IFB_PREFIX)
+    return (Veth(link), *queues, *elements, *chains)
 
 
 def _taken_over(

@@ -14,7 +14,7 @@ from ipam.errors import IpamError
 from ipam.values import IPAddress, Owner
 
 BATCH = 128  # attachments whose locks are held at a time: each is an open file
-ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME
+ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME, or podwire-ifb for the first one
 
 
 def collect(request: Request, ports: Ports) -> None:

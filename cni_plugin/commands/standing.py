@@ -8,7 +8,7 @@ from __future__ import annotations
 from cni_plugin.attach.wiring import Facts, Wiring
 from cni_plugin.cni.packing import from_text
 from cni_plugin.cni.values import Attachment, Interface, IPConfig, NetConf, Pod, Result
-from cni_plugin.model.objects import HOST, POD, Addr, Bridge, Obj, Veth
+from cni_plugin.model.objects import HOST, POD, Addr, Bridge, Ifb, Obj, Veth
 from cni_plugin.record import Record
 from ipam.lean_typing import NamedTuple
 
@@ -79,7 +79,7 @@ def standing(record: Record) -> Standing | None:
 
 def tolerant(obj: Obj, conf: NetConf) -> Obj:
     """The MTU is insisted on only when the config names it: a bridge's may change later."""
-    if isinstance(obj, (Veth, Bridge)) and not conf.mtu:
+    if isinstance(obj, (Veth, Bridge, Ifb)) and not conf.mtu:
         return obj._replace(mtu=None)
     return obj
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from cni_plugin import attach
 from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.filter import guard, masquerade, presence
-from cni_plugin.model.objects import POD, Element, ForwardAccept, Obj, RuleChain, Veth, distinct
+from cni_plugin.model.objects import (
+    POD,
+    Element,
+    ForwardAccept,
+    Ifb,
+    Obj,
+    RuleChain,
+    Veth,
+    distinct,
+)
 from ipam.values import IPNetwork
 
 
@@ -13,20 +22,42 @@ def desired_state(wiring: Wiring) -> Desired:
     """What ADD makes and CHECK compares with."""
     mode = attach.desired(wiring)
     filters = (*_guard(wiring), *_presence(wiring), *_masquerade(wiring), *_forward(wiring))
-    return mode._replace(objects=distinct((*mode.objects, *filters)))
+    objects = _tuned(wiring, (*mode.objects, *_queues(wiring, mode.objects)))
+    return mode._replace(objects=distinct((*objects, *filters)))
 
 
 def owned(objects: tuple[Obj, ...]) -> tuple[Obj, ...]:
-    """Those that go with the attachment: the pair, its elements, its network's masquerade chain
-    (which stays while another pod's element leads into it). The rest is the node's, shared, or
-    hangs on the pair and goes with it."""
+    """Those that go with the attachment: the pair, the links it queues in, its elements, its
+    network's masquerade chain (which stays while another pod's element leads into it). The rest is
+    the node's, shared, or hangs on the pair and goes with it."""
     return tuple(
         obj
         for obj in objects
-        if isinstance(obj, Element)
+        if isinstance(obj, (Element, Ifb))
         or (isinstance(obj, Veth) and obj.peer_place == POD)
         or (isinstance(obj, RuleChain) and masquerade.is_network_chain(obj))
     )
+
+
+def _queues(wiring: Wiring, objects: tuple[Obj, ...]) -> tuple[Obj, ...]:
+    """Few pods have limits, and few have settings of their own: what they need is not loaded for
+    the others."""
+    conf = wiring.conf
+    if not (conf.bandwidth.limits or conf.runtime.bandwidth.limits):
+        return ()
+    from cni_plugin.attach import shaping
+
+    pairs = (obj for obj in objects if isinstance(obj, Veth) and obj.name == wiring.host_link)
+    return tuple(obj for pair in pairs for obj in shaping.desired(wiring, pair))
+
+
+def _tuned(wiring: Wiring, objects: tuple[Obj, ...]) -> tuple[Obj, ...]:
+    conf = wiring.conf
+    if not conf.sysctls and {conf.queue_length, conf.allmulti, conf.pod_promisc} == {None}:
+        return objects
+    from cni_plugin.attach import tuning
+
+    return tuning.overridden(objects, tuning.desired(wiring))
 
 
 def _family(wiring: Wiring) -> str:

@@ -20,12 +20,16 @@ from cni_plugin.model.objects import (
     Element,
     Fdb,
     ForwardAccept,
+    Ifb,
     Neigh,
     Port,
     PortVlan,
+    Redirect,
     RouteTo,
     RuleChain,
     Sysctl,
+    Tbf,
+    Tuned,
     TxChecksum,
     Up,
     Veth,
@@ -107,7 +111,7 @@ def _host_links(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
 
 
 def _is_pair_removal(step: Step) -> bool:
-    return step.wanted is None and isinstance(step.subject, Veth)
+    return step.wanted is None and isinstance(step.subject, (Veth, Ifb))
 
 
 def _remove_together(places: Places, steps: tuple[Step, ...]) -> Outcome:
@@ -132,7 +136,7 @@ def _remove_together(places: Places, steps: tuple[Step, ...]) -> Outcome:
 
 
 def _name(step: Step) -> str:
-    assert isinstance(step.subject, Veth)  # noqa: S101  for the type checker
+    assert isinstance(step.subject, (Veth, Ifb))  # noqa: S101  for the type checker
     return step.subject.name
 
 
@@ -165,7 +169,7 @@ def _links(places: Places, place: str, steps: tuple[Step, ...], stop: bool) -> O
 def _runs(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
     run: list[Step] = []
     for step in steps:
-        if run and (isinstance(run[-1].subject, (Bridge, Vxlan)) or _asks(step)):
+        if run and (isinstance(run[-1].subject, (Bridge, Vxlan)) or _asks(step, run[-1])):
             yield run
             run = []
         run.append(step)
@@ -173,9 +177,11 @@ def _runs(steps: tuple[Step, ...]) -> Iterator[list[Step]]:
         yield run
 
 
-def _asks(step: Step) -> bool:
+def _asks(step: Step, before: Step) -> bool:
     """Whether its message is made of what the messages before it leave: the index of the port that
-    gets a VLAN, or the ports of a bridge that goes only when it has none."""
+    gets a VLAN or a queue, or the ports of a bridge that goes only when it has none."""
+    if isinstance(step.subject, (Tbf, Redirect)):
+        return not isinstance(before.subject, (Tbf, Redirect))
     return isinstance(step.subject, PortVlan if step.wanted else Bridge)
 
 
@@ -207,21 +213,32 @@ def _messages(places: Places, step: Step) -> Iterator[Message]:
         return describe(step)
 
     obj = step.subject
-    if isinstance(obj, (Bridge, Veth, Vxlan, AnyLink)):
+    if isinstance(obj, (Bridge, Veth, Vxlan, Ifb, AnyLink)):
         yield from _link_messages(places, step, obj, line)
-    elif isinstance(obj, Port):
-        if step.wanted is not None:
-            yield rtnl.change_port(obj, line)
     elif isinstance(obj, Up):
         yield rtnl.change_link(obj.link, rtnl.LinkChange(up=step.wanted is not None), line)
+    elif isinstance(obj, (Port, Tuned)):
+        if step.wanted is not None:  # a switch has no absence to go back to
+            yield _switched(obj, line)
+    elif isinstance(obj, (Tbf, Redirect)):
+        yield from _queue_messages(places, step, obj, line)
     elif isinstance(obj, PortVlan):
         yield from _vlan_messages(places, step, obj, line)
     elif isinstance(obj, (Addr, Neigh, Fdb, RouteTo)):
         yield from _hanging_messages(places, step, obj, line)
 
 
+def _switched(obj: Port | Tuned, line: Line) -> Message:
+    if isinstance(obj, Port):
+        return rtnl.change_port(obj, line)
+    change = rtnl.LinkChange(
+        queue_length=obj.queue_length, allmulti=obj.allmulti, promisc=obj.promisc
+    )
+    return rtnl.change_link(obj.link, change, line)
+
+
 def _link_messages(
-    places: Places, step: Step, link: Bridge | Veth | Vxlan | AnyLink, line: Line
+    places: Places, step: Step, link: Bridge | Veth | Vxlan | Ifb | AnyLink, line: Line
 ) -> Iterator[Message]:
     if isinstance(link, Bridge):
         yield from _bridge_messages(places, step, line)
@@ -229,6 +246,12 @@ def _link_messages(
         yield from _veth_messages(places, step, link, line)
     elif isinstance(link, Vxlan):
         yield from _vxlan_messages(step, link, line)
+    elif isinstance(link, Ifb) and step.wanted is not None:
+        if step.found is None:
+            from cni_plugin.kernel import shaping
+
+            yield shaping.new_ifb(link, line)
+        yield rtnl.change_link(link.name, rtnl.LinkChange(mtu=link.mtu, alias=link.alias), line)
     else:
         yield rtnl.delete_link(link.name, line)
 
@@ -294,6 +317,25 @@ def _vxlan_messages(step: Step, vxlan: Vxlan, line: Line) -> Iterator[Message]:
         mac = vxlan.mac if vxlan.mac != step.found.mac else None
         change = change._replace(mac=mac, mtu=vxlan.mtu)
     yield rtnl.change_link(vxlan.name, change, line)
+
+
+def _queue_messages(
+    places: Places, step: Step, obj: Tbf | Redirect, line: Line
+) -> Iterator[Message]:
+    """A queue or what leads to one: nothing is left to remove when the link is gone."""
+    from cni_plugin.kernel import shaping  # few pods have limits
+
+    if step.wanted is None and places.link(HOST, obj.link) is None:
+        return
+    index = _index(places, HOST, obj.link)
+    if isinstance(obj, Tbf):
+        yield (shaping.replace_tbf if step.wanted else shaping.delete_tbf)(obj, index, line)
+        return
+    if isinstance(step.found, Redirect):
+        yield from shaping.delete_redirect(step.found, index, line)
+    if isinstance(step.wanted, Redirect):
+        target = _index(places, HOST, step.wanted.to)
+        yield from shaping.new_redirect(step.wanted, index, target, line)
 
 
 def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: Line) -> Iterator[Message]:
@@ -469,6 +511,12 @@ _REMEDIES: dict[tuple[type, int], str] = {
     (Vxlan, errno.EEXIST): (
         "another program has a VXLAN link of this VNI and port: choose another `vxlan.vni`"
     ),
+    (Ifb, errno.EOPNOTSUPP): "this kernel has no ifb (CONFIG_IFB): leave the egress limit out",
+    (Tbf, errno.ENOENT): "this kernel has no token bucket filter (CONFIG_NET_SCH_TBF)",
+    (Redirect, errno.ENOENT): (
+        "this kernel lacks CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 or CONFIG_NET_ACT_MIRRED"
+    ),
+    (Redirect, errno.EINVAL): "another program's `ingress` qdisc is in the way: `tc qdisc show`",
     (Bridge, errno.EOPNOTSUPP): "this kernel has no bridge (CONFIG_BRIDGE)",
     (RuleChain, errno.EOPNOTSUPP): (
         "this kernel lacks a part of nftables (bridge family, masq), or " + _FOREIGN_TABLE

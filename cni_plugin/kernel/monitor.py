@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from cni_plugin.filter.tables import TABLE
-from cni_plugin.kernel import nft, rtnl
+from cni_plugin.kernel import nft, rtnl, shaping
 from cni_plugin.kernel.netlink import (
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
@@ -31,7 +31,15 @@ from cni_plugin.kernel.netlink import (
 from cni_plugin.model.names import HOST_LINK_PREFIX
 
 NETLINK_ADD_MEMBERSHIP = 1
-LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE = 1, 3, 5, 7, 9, 11  # RTNLGRP_*
+LINK, NEIGH, TC, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE = (
+    1,
+    3,
+    4,
+    5,
+    7,
+    9,
+    11,
+)  # RTNLGRP_*
 NFTABLES = 7  # NFNLGRP_NFTABLES
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33  # asm-generic/socket.h
 BUFFER_BYTES = 1 << 22  # events that wait: about 4,000
@@ -39,6 +47,7 @@ DATAGRAM_BYTES = 1 << 16
 DRAIN_MAX = 256  # datagrams at a time, so that a flood does not hold the caller
 OF_INTEREST = (
     rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_DELADDR, rtnl.RTM_DELROUTE, rtnl.RTM_DELNEIGH,
+    shaping.RTM_DELQDISC, shaping.RTM_DELTFILTER,
 )  # fmt: skip
 DELTABLE, DELSET = 2, 11  # NFT_MSG_*
 TAKING = (DELTABLE, nft.DELCHAIN, nft.DELRULE, DELSET, nft.DELSETELEM, nft.NEWRULE)
@@ -116,7 +125,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self._links = Links()
-        groups = (LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE)
+        groups = (LINK, NEIGH, TC, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE)
         self._route = listener(NETLINK_ROUTE, groups)
         self._filter: _socket.socket | None = None
         try:
@@ -179,6 +188,8 @@ class Monitor:
             return self._links.name(rtnl.IFADDR.unpack_from(received.body)[4])
         if received.type == rtnl.RTM_DELNEIGH:
             return self._links.name(rtnl.NDMSG.unpack_from(received.body)[1])
+        if received.type in (shaping.RTM_DELQDISC, shaping.RTM_DELTFILTER):
+            return self._links.name(shaping.TCMSG.unpack_from(received.body)[1])
         return ""
 
     def _of_link(self, received: Received) -> str:

@@ -19,14 +19,18 @@ from cni_plugin.model.objects import (
     Bridge,
     Element,
     ForwardAccept,
+    Ifb,
     Key,
     Neigh,
     Obj,
     Port,
     PortVlan,
+    Redirect,
     RouteTo,
     RuleChain,
     Sysctl,
+    Tbf,
+    Tuned,
     Up,
     Veth,
     key,
@@ -121,6 +125,44 @@ def _veth(places: Places, wanted: Veth) -> Veth | None:
         alias=link.alias,
         peer_place=wanted.peer_place,
         up=bool(link.flags & rtnl.IFF_UP),
+    )
+
+
+def _ifb(places: Places, wanted: Ifb) -> Ifb | None:
+    link = places.link(HOST, wanted.name)
+    return Ifb(link.name, link.mtu, link.alias) if link else None
+
+
+def _tbf(places: Places, wanted: Tbf) -> Tbf | None:
+    link = places.link(HOST, wanted.link)
+    if link is None or link.queue != "tbf":
+        return None
+    from cni_plugin.kernel import shaping
+
+    received = places.host.get(shaping.get_root(link.ifindex))
+    return shaping.parse_tbf(received, wanted) if received else None
+
+
+def _redirect(places: Places, wanted: Redirect) -> Redirect | None:
+    link = places.link(HOST, wanted.link)
+    if link is None:
+        return None
+    from cni_plugin.kernel import shaping
+
+    filters = places.host.dump(shaping.dump_filters(link.ifindex, wanted.hook))
+    return shaping.parse_redirect(filters, wanted, partial(places.name_of, HOST))
+
+
+def _tuned(places: Places, wanted: Tuned) -> Tuned | None:
+    link = places.link(wanted.place, wanted.link)
+    if link is None:
+        return None
+    return Tuned(
+        wanted.place,
+        wanted.link,
+        queue_length=link.queue_length,
+        allmulti=bool(link.flags & rtnl.IFF_ALLMULTI),
+        promisc=bool(link.flags & rtnl.IFF_PROMISC),
     )
 
 
@@ -246,8 +288,8 @@ def _forward(places: Places, wanted: ForwardAccept) -> ForwardAccept | None:
 
 
 _READERS: dict[type, Callable[[Places, Any], Obj | None]] = {
-    Bridge: _bridge, Veth: _veth, AnyLink: _any_link, Port: _port, PortVlan: _port_vlan,
-    Up: _up, Addr: _addr,
+    Bridge: _bridge, Veth: _veth, Ifb: _ifb, AnyLink: _any_link, Port: _port,
+    PortVlan: _port_vlan, Tbf: _tbf, Redirect: _redirect, Tuned: _tuned, Up: _up, Addr: _addr,
     Neigh: _neigh, ForwardAccept: _forward,
 }  # fmt: skip
 

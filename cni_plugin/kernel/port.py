@@ -23,6 +23,7 @@ from cni_plugin.ports import Netns
 from ipam.values import IPAddress
 
 MARK = "podwire "  # how the alias of our links begins, see model.names.alias
+MARKS = (MARK, "podwire-ifb ")  # of all that goes with an attachment
 IPV6 = "/proc/sys/net/ipv6"
 BRIDGE_NF = ("bridge", "bridge-nf-call-iptables")
 DAD_TIMEOUT_S = 5.0  # RFC 4862: one probe, one second; the kernel adds up to another one
@@ -118,7 +119,7 @@ class NodeKernel:
 
     def links(self) -> dict[str, str]:
         found = map(rtnl.parse_link, self._places.host.dump(rtnl.dump_links()))
-        return {link.name: link.alias for link in found if link.alias.startswith(MARK)}
+        return {link.name: link.alias for link in found if link.alias.startswith(MARKS)}
 
     def host_has(self, name: str) -> bool:
         return self._places.link(HOST, name) is not None

@@ -53,8 +53,9 @@ NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 AF_BRIDGE = 7
 FAMILY = {4: 2, 6: 10}  # AF_INET, AF_INET6
-IFF_UP, IFF_PROMISC, IFF_LOWER_UP = 0x1, 0x100, 0x10000
+IFF_UP, IFF_PROMISC, IFF_ALLMULTI, IFF_LOWER_UP = 0x1, 0x100, 0x200, 0x10000
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_QDISC, IFLA_TXQLEN = 6, 13
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 20, 26, 27, 28
 IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN, RTEXT_FILTER_SKIP_STATS = 29, 0x2, 0x8
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
@@ -87,6 +88,8 @@ class Link(NamedTuple):
     vlan_filtering: bool | None = None  # bridges
     hairpin: bool | None = None  # bridge ports
     isolated: bool | None = None
+    queue: str = ""  # the root qdisc's kind
+    queue_length: int = 0  # packets
 
 
 class Address(NamedTuple):
@@ -149,12 +152,16 @@ class LinkChange(NamedTuple):
     alias: str | None = None
     mac: str | None = None
     vlan_filtering: bool | None = None
+    allmulti: bool | None = None
+    queue_length: int | None = None
 
 
 def change_link(name: str, change: LinkChange, line: Line) -> Message:
     """One RTM_NEWLINK on an existing link, found by name: it may have been made by the message
     before in the same batch. (RTM_SETLINK would take no IFLA_LINKINFO.)"""
-    wanted = ((IFF_UP, change.up), (IFF_PROMISC, change.promisc))
+    wanted = (
+        (IFF_UP, change.up), (IFF_PROMISC, change.promisc), (IFF_ALLMULTI, change.allmulti),
+    )  # fmt: skip
     flags = sum(flag for flag, value in wanted if value)
     mask = sum(flag for flag, value in wanted if value is not None)
     body = IFINFO.pack(0, 0, 0, flags, mask) + text(IFLA_IFNAME, name)
@@ -162,6 +169,7 @@ def change_link(name: str, change: LinkChange, line: Line) -> Message:
     body += u32(IFLA_MASTER, change.master) if change.master is not None else b""
     body += text(IFLA_IFALIAS, change.alias) if change.alias is not None else b""
     body += attr(IFLA_ADDRESS, mac_bytes(change.mac)) if change.mac is not None else b""
+    body += u32(IFLA_TXQLEN, change.queue_length) if change.queue_length is not None else b""
     if change.vlan_filtering is not None:
         data = nested(IFLA_INFO_DATA, u8(IFLA_BR_VLAN_FILTERING, change.vlan_filtering))
         body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"), data)
@@ -239,6 +247,8 @@ def parse_link(received: Received) -> Link:
         vlan_filtering=_flag(data, IFLA_BR_VLAN_FILTERING),
         hairpin=_flag(port, IFLA_BRPORT_MODE),
         isolated=_flag(port, IFLA_BRPORT_ISOLATED),
+        queue=string(found.get(IFLA_QDISC, b"")),
+        queue_length=number(found.get(IFLA_TXQLEN, b"")),
     )
 
 

@@ -11,9 +11,10 @@ PAGE_BYTES = 4096  # what /proc gives at once
 
 
 def read(path: tuple[str, ...]) -> str | None:
-    """The value, stripped; None when the kernel has no such entry (IPv6 off, link gone)."""
+    """The value, one space between its parts; None when the kernel has no such entry (IPv6 off,
+    link gone)."""
     try:
-        return read_file(_file(path)).strip()
+        return " ".join(read_file(_file(path)).split())
     except FileNotFoundError:
         return None
     except OSError as error:

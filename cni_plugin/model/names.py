@@ -10,6 +10,8 @@ HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
 TUNNEL_PREFIX = "podwire"  # of the links to other nodes; no host_link begins with it
 ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
+IFB_ALIAS = "podwire-ifb"
+IFB_PREFIX = {"egress": "pe", "ingress": "pi"}  # the rest is the host link's
 RECENT = 64  # a call asks for its few names again and again
 
 
@@ -38,7 +40,21 @@ def mac_address(*parts: str) -> str:
 def alias(network: str, container_id: str, ifname: str) -> str:
     """The mark on the host's end of an attachment's link. Where it would be too long for one, a
     digest stands for it; such a link is found by its name, and by GC through its record."""
-    whole = f"podwire {network} {container_id} {ifname}"
-    if len(whole) <= ALIAS_MAX:
-        return whole
-    return f"podwire-long {digest(network, container_id, ifname)}"
+    return _marked("podwire", network, container_id, ifname)
+
+
+def ifb(direction: str, host_link: str) -> str:
+    """The link in which an attachment's packets of one direction queue, from the pod (egress) or
+    to it (ingress)."""
+    return IFB_PREFIX[direction] + host_link.removeprefix(HOST_LINK_PREFIX)
+
+
+def ifb_alias(network: str, container_id: str, ifname: str) -> str:
+    """The mark on an attachment's ifb links: another than the pair's, because it may outlive the
+    pair and so tells nothing about life."""
+    return _marked(IFB_ALIAS, network, container_id, ifname)
+
+
+def _marked(mark: str, *who: str) -> str:
+    whole = " ".join((mark, *who))
+    return whole if len(whole) <= ALIAS_MAX else f"{mark}-long {digest(*who)}"

@@ -64,6 +64,15 @@ class Vxlan(NamedTuple):
     learning: bool = False
 
 
+class Ifb(NamedTuple):
+    """A link on the host that hands what is redirected to it back to where it came from, after it
+    has passed the queue (linux drivers/net/ifb.c). Down until it is set up."""
+
+    name: str
+    mtu: int | None = None  # bytes
+    alias: str | None = None
+
+
 class AnyLink(NamedTuple):
     """A link of any kind. Never made, only taken away: another plugin's, taken over by DEL."""
 
@@ -154,6 +163,38 @@ class Sysctl(NamedTuple):
     value: str
 
 
+class Tbf(NamedTuple):
+    """A token bucket filter (tc-tbf(8)) as the queue of a link of the host: what leaves by it has
+    this rate, and waits while limit holds it."""
+
+    link: str
+    rate: int  # bytes per second, headers of Ethernet included
+    burst: int  # bytes
+    limit: int  # bytes, what may wait and the burst
+
+
+class Redirect(NamedTuple):
+    """What enters a link of the host (hook "ingress") or leaves by it ("egress") goes through the
+    queue of another one first: all but what unshaped holds, or only what shaped holds. The
+    networks are those of the peer, not of the pod. to "": nothing is redirected."""
+
+    link: str
+    hook: str
+    to: str
+    unshaped: tuple[IPNetwork, ...] = ()
+    shaped: tuple[IPNetwork, ...] = ()
+
+
+class Tuned(NamedTuple):
+    """Settings of a link that has to be there (`ip link set`)."""
+
+    place: str
+    link: str
+    queue_length: int | None = None  # packets, txqueuelen
+    allmulti: bool | None = None
+    promisc: bool | None = None
+
+
 class Element(NamedTuple):
     """One element of an nftables set or map of ours. key: one text a field of the set's type;
     goto: the chain of a verdict map. owner is the host link's name, kept with the element."""
@@ -184,15 +225,16 @@ class ForwardAccept(NamedTuple):
 
 
 Obj = (
-    Bridge | Veth | Vxlan | AnyLink | Port | PortVlan | Up | Addr | Neigh | Fdb | RouteTo
-    | TxChecksum | Sysctl | Element | RuleChain | ForwardAccept
+    Bridge | Veth | Vxlan | Ifb | AnyLink | Port | PortVlan | Up | Addr | Neigh | Fdb | RouteTo
+    | TxChecksum | Sysctl | Tbf | Redirect | Tuned | Element | RuleChain | ForwardAccept
 )  # fmt: skip
 Key = tuple[object, ...]
 
 # How many leading fields are the identity.
 _IDENTITY: dict[type, int] = {
-    Bridge: 1, Veth: 1, Vxlan: 1, AnyLink: 2, Port: 1, PortVlan: 1, Up: 2, Addr: 3, Neigh: 3,
-    Fdb: 2, RouteTo: 4, TxChecksum: 1, Sysctl: 2, Element: 3, RuleChain: 2, ForwardAccept: 1,
+    Bridge: 1, Veth: 1, Vxlan: 1, Ifb: 1, AnyLink: 2, Port: 1, PortVlan: 1, Up: 2, Addr: 3,
+    Neigh: 3, Fdb: 2, RouteTo: 4, TxChecksum: 1, Sysctl: 2, Tbf: 1, Redirect: 2, Tuned: 2,
+    Element: 3, RuleChain: 2, ForwardAccept: 1,
 }  # fmt: skip
 
 

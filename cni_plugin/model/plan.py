@@ -17,14 +17,18 @@ from cni_plugin.model.objects import (
     Element,
     Fdb,
     ForwardAccept,
+    Ifb,
     Key,
     Neigh,
     Obj,
     Port,
     PortVlan,
+    Redirect,
     RouteTo,
     RuleChain,
     Sysctl,
+    Tbf,
+    Tuned,
     TxChecksum,
     Up,
     Veth,
@@ -38,11 +42,12 @@ Found = Mapping[Key, Obj]
 
 # The order in which things are made; reversed when they are taken away. The guard's elements come
 # before the pod's link is there, so that no frame is ever unguarded; addresses come before the link
-# is up, so that the kernel announces them (arp_notify); routes need the link up. What hangs on a
-# link is done for one namespace after the other, so that few batches serve.
+# is up, so that the kernel announces them (arp_notify); routes need the link up; queues too come
+# before it, so that nothing passes unshaped. What hangs on a link is done for one namespace after
+# the other, so that few batches serve.
 _ORDER: tuple[type, ...] = (
-    RuleChain, Element, Bridge, Veth, Vxlan, AnyLink, Port, PortVlan, Sysctl, TxChecksum, Addr, Up,
-    Neigh, Fdb, RouteTo, ForwardAccept,
+    RuleChain, Element, Bridge, Veth, Vxlan, Ifb, AnyLink, Port, PortVlan, Sysctl, TxChecksum, Tbf,
+    Redirect, Tuned, Addr, Up, Neigh, Fdb, RouteTo, ForwardAccept,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 _PLACES = {HOST: 0, POD: 1}
@@ -100,9 +105,13 @@ def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
 
 def in_order_of_removal(steps: Iterable[Step]) -> tuple[Step, ...]:
     """The pair goes first: all that hangs on it goes with it, and its guard must not go before it
-    does."""
+    does. Then the links it queued in, so that one message can delete them all."""
     backwards = sorted(steps, key=lambda step: _rank(step.subject), reverse=True)
-    return tuple(sorted(backwards, key=lambda step: not isinstance(step.subject, (Veth, AnyLink))))
+    return tuple(sorted(backwards, key=lambda step: _turn_to_go(step.subject)))
+
+
+def _turn_to_go(obj: Obj) -> int:
+    return 0 if isinstance(obj, (Veth, AnyLink)) else 1 if isinstance(obj, Ifb) else 2
 
 
 def _rank(obj: Obj) -> tuple[int, int]:
@@ -200,6 +209,11 @@ def _vxlan(obj: Vxlan, verb: str) -> str:
     return " ".join(words)
 
 
+def _ifb(obj: Ifb, verb: str) -> str:
+    mtu = f" mtu {obj.mtu}" if obj.mtu and verb != "delete" else ""
+    return f"ip link {verb} {obj.name}{mtu}" + (" type ifb" if verb != "delete" else "")
+
+
 def _any_link(obj: AnyLink, verb: str) -> str:
     return f"{_in_place(obj.place)} link {verb} {obj.name}"
 
@@ -257,6 +271,34 @@ def _sysctl(obj: Sysctl, _verb: str) -> str:
     return f"{where}sysctl -w net/{'/'.join(obj.path)}={obj.value}"
 
 
+def _tbf(obj: Tbf, verb: str) -> str:
+    if verb == "delete":
+        return f"tc qdisc delete dev {obj.link} root"
+    size = f"burst {obj.burst}b limit {obj.limit}b"
+    return f"tc qdisc {verb} dev {obj.link} root tbf rate {obj.rate * 8}bit {size}"
+
+
+def _redirect(obj: Redirect, verb: str) -> str:
+    line = f"tc filter {verb} dev {obj.link} {obj.hook}"
+    if verb == "delete":
+        return line
+    some = " ".join(map(str, obj.shaped)) or "all"
+    but = f" but {' '.join(map(str, obj.unshaped))}" if obj.unshaped else ""
+    return f"{line} match {some}{but} action mirred egress redirect dev {obj.to}"
+
+
+def _tuned(obj: Tuned, verb: str) -> str:
+    words = [f"{_in_place(obj.place)} link set {obj.link}"]
+    if verb != "delete":
+        words += [f"txqueuelen {obj.queue_length}"] if obj.queue_length is not None else []
+        words += [
+            f"{name} {'on' if on else 'off'}"
+            for name, on in (("allmulticast", obj.allmulti), ("promisc", obj.promisc))
+            if on is not None
+        ]
+    return " ".join(words)
+
+
 def _element(obj: Element, verb: str) -> str:
     goto = f" : goto {obj.goto}" if obj.goto else ""
     return f"nft {verb} element {obj.family} podwire {obj.set} {{ {' . '.join(obj.key)}{goto} }}"
@@ -273,8 +315,8 @@ def _forward(obj: ForwardAccept, verb: str) -> str:
 
 
 _DESCRIBE: dict[type, Callable[[Any, str], str]] = {
-    Bridge: _bridge, Veth: _veth, Vxlan: _vxlan, AnyLink: _any_link, Port: _port,
+    Bridge: _bridge, Veth: _veth, Vxlan: _vxlan, Ifb: _ifb, AnyLink: _any_link, Port: _port,
     PortVlan: _port_vlan, Up: _up, Addr: _addr, Neigh: _neigh, Fdb: _fdb, RouteTo: _route,
-    TxChecksum: _tx_checksum, Sysctl: _sysctl, Element: _element, RuleChain: _chain,
-    ForwardAccept: _forward,
+    TxChecksum: _tx_checksum, Sysctl: _sysctl, Tbf: _tbf, Redirect: _redirect, Tuned: _tuned,
+    Element: _element, RuleChain: _chain, ForwardAccept: _forward,
 }  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from cni_plugin.filter.presence import label
-from cni_plugin.model.names import host_link
+from cni_plugin.model.names import HOST_LINK_PREFIX, IFB_ALIAS, IFB_PREFIX, host_link
 from cni_plugin.model.objects import Element
 from cni_plugin.reconcile.evidence import Subject, named_in
 from cni_plugin.reconcile.life import DEAD, LIVE, judge
@@ -53,6 +53,7 @@ def findings(seen: Seen, links: Mapping[str, str], elements: Iterable[Element]) 
         *_unrecorded(seen, links),
         *_dead(seen),
         *_orphans(links, elements),
+        *_idle_queues(links),
         *_cache(seen),
     ]
 
@@ -170,6 +171,22 @@ def _orphans(links: Mapping[str, str], elements: tuple[Element, ...]) -> Iterato
             f"{REPAIR} takes them away",
             Repair("elements", elements=tuple(found)),
         )
+
+
+def _idle_queues(links: Mapping[str, str]) -> Iterator[Finding]:
+    """The links in which an attachment's packets queued, and the pair is gone."""
+    for link, alias in sorted(links.items()):
+        prefix = next((one for one in IFB_PREFIX.values() if link.startswith(one)), None)
+        if prefix is None or not alias.startswith(IFB_ALIAS):
+            continue
+        pair = HOST_LINK_PREFIX + link.removeprefix(prefix)
+        if pair not in links:
+            yield Finding(
+                "queue-without-link",
+                f"{link} ({alias}) is the queue of {pair}, a link that is gone",
+                link,
+                f"DEL and GC take it away, or `ip link delete {link}`",
+            )
 
 
 def _cache(seen: Seen) -> Iterator[Finding]:

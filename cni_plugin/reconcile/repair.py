@@ -31,6 +31,7 @@ from cni_plugin.model.objects import (
     Addr,
     Bridge,
     Element,
+    Ifb,
     Key,
     Obj,
     Port,
@@ -47,7 +48,7 @@ from cni_plugin.reconcile.turns import Turns
 from cni_plugin.record import DONE, Record, load
 from ipam.lean_typing import NamedTuple
 
-IN_DUMPS = (Bridge, Veth, Port, Up, Addr, RouteTo)
+IN_DUMPS = (Bridge, Veth, Ifb, Port, Up, Addr, RouteTo)
 IN_FILTER = (Element, RuleChain)  # read again only when somebody has changed nftables' rules
 ATTEMPTS = 3  # a parallel ADD may make the bridge between looking and acting
 
@@ -314,6 +315,6 @@ def _named(known: Iterable[_Known], suspects: Suspects) -> set[Name]:
     by_link: dict[str, Name] = {}
     for one in known:
         for obj in one.wanted:
-            if isinstance(obj, (Veth, Bridge)):
+            if isinstance(obj, (Veth, Bridge, Ifb)):
                 by_link.setdefault(obj.name, one.name)
     return {by_link[link] for link in suspects.links if link in by_link}

@@ -124,9 +124,8 @@ BAD_CONFIG: dict[str, tuple[dict[str, Any], int, list[str]]] = {
         {"runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 80}]}},
         FIELD, ["portMappings"],
     ),
-    "bandwidth, not served yet": (
-        {"runtimeConfig": {"bandwidth": {"ingressRate": 1000, "ingressBurst": 1000}}},
-        FIELD, ["bandwidth"],
+    "a rate without a burst": (
+        {"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}}, CONFIG, ["ingressBurst is 0"]
     ),
 }  # fmt: skip
 

@@ -45,6 +45,25 @@ def link_kind(kind: str) -> None:
         pytest.skip(f"this kernel has no {kind} links")
 
 
+@functools.cache
+def has_shaping() -> bool:
+    """Whether the kernel has what limits of bandwidth need: ifb, tbf, clsact, u32, mirred."""
+    lines = (
+        "ip link add probe type ifb",
+        "tc qdisc add dev probe root tbf rate 1mbit burst 10k latency 25ms",
+        "tc qdisc add dev base clsact",
+        "tc filter add dev base ingress u32 match u32 0 0 action mirred egress redirect dev probe",
+    )
+    return _in_scratch_network("sh", "-ec", "; ".join(lines))
+
+
+def shaping() -> None:
+    """Skip the test unless the kernel can limit bandwidth."""
+    tool("tc", "iproute2")
+    if not has_shaping():
+        pytest.skip("this kernel lacks one of ifb, tbf, clsact, u32, mirred")
+
+
 def tool(command: str, package: str = "") -> None:
     """Skip the test unless the command is on this machine."""
     if shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SBIN}") is None:

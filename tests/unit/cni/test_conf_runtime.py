@@ -85,18 +85,11 @@ def test_a_capability_that_asks_for_nothing_is_fine(key: str, nothing: object) -
     assert conf(runtimeConfig={key: nothing}) == conf()
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "plugin"),
-    [
-        ("portMappings", [{"hostPort": 8080, "containerPort": 80}], "portmap"),
-        ("bandwidth", {"ingressRate": 1000, "ingressBurst": 10}, "bandwidth"),
-    ],
-)
-def test_a_capability_that_nobody_serves_is_refused(key: str, value: object, plugin: str) -> None:
+def test_a_capability_that_nobody_serves_is_refused() -> None:
     with pytest.raises(UnsupportedField) as caught:
-        conf(runtimeConfig={key: value})
-    assert caught.value.msg.startswith(f"runtimeConfig.{key} is ")
-    assert f'chain the plugin "{plugin}"' in caught.value.msg
+        conf(runtimeConfig={"portMappings": [{"hostPort": 8080, "containerPort": 80}]})
+    assert caught.value.msg.startswith("runtimeConfig.portMappings is ")
+    assert 'chain the plugin "portmap"' in caught.value.msg
 
 
 def test_other_capabilities_are_a_warning() -> None:

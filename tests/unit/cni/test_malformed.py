@@ -225,7 +225,7 @@ def test_refused(case: Case) -> None:
     assert [told for told in case.told if told not in whole] == []
 
 
-@pytest.mark.parametrize("key", ["vlanTrunk", "portMappings", "bandwidth"])
+@pytest.mark.parametrize("key", ["vlanTrunk", "portMappings"])
 def test_what_is_not_supported_has_code_2_with_key_and_value(key: str) -> None:
     value: list[dict[str, int]] = [{"id": 7}]
     extra = {key: value} if key == "vlanTrunk" else {"runtimeConfig": {key: value}}
