@@ -36,7 +36,14 @@ UNHEARD = "its nodes are not known yet"
 class ClusterRounds:
     """Listens to the source and to the kernel, and lets the reconciler run."""
 
-    def __init__(self, conf: ClusterConf, source: Source, sink: Sink, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        conf: ClusterConf,
+        source: Source,
+        sink: Sink,
+        readiness: Readiness,
+        totals: Totals,
+    ) -> None:
         self._sink = sink
         self._readiness = readiness
         self._host = Host()
@@ -55,7 +62,7 @@ class ClusterRounds:
         self._renewed = asyncio.Event()  # a pass has ended
         self._told_failures: set[str] = set()
         self._told_refused: set[Refused] = set()
-        self.totals = Totals()
+        self.totals = totals
         readiness.set(NAME, UNHEARD)
 
     async def run(self) -> None:

@@ -269,6 +269,10 @@ def _unreachable(name: str, cidrs: tuple[str, ...]) -> Refused:
 
 def _reasons(name: str, used: Admitted, missing: list[IPAddress]) -> Iterable[str]:
     if used.me is None:
+        refused = [one.text for one in used.refused if one.node == name]
+        if refused:
+            yield refused[0]
+            return
         yield f"the source knows no node {name}: is `cluster.node` its name?"
         return
     if not used.me.pod_cidrs:
