@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from cni_plugin.backend.view import DEFAULT_PORT, DEFAULT_VNI, Settings
 from cni_plugin.cluster.admission import Rules
+from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.kube_conf import KubernetesConfig
 from cni_plugin.cni.names import ID_ACCEPTED, id_fault
 from cni_plugin.kernel.offload import is_affected, kernel_release
@@ -78,6 +79,10 @@ class ClusterConf(_Model):
     backend: BackendName = "auto"
     cluster_cidrs: Annotated[tuple[Network, ...], Field(alias="clusterCIDRs")] = ()
     service_cidrs: Annotated[tuple[Network, ...], Field(alias="serviceCIDRs")] = ()
+    masquerade: Annotated[bool, Field(strict=True)] = True
+    non_masquerade_cidrs: Annotated[tuple[Network, ...], Field(alias="nonMasqueradeCIDRs")] = ()
+    clamp_mss: Annotated[bool, Field(alias="clampMSS", strict=True)] = False
+    egress_ttl: Annotated[int | None, Field(alias="egressTTL", ge=1, le=255, strict=True)] = None
     mtu: Annotated[int, Field(ge=576, lt=1 << 16, strict=True)] | None = None
     vxlan: VxlanConf = VxlanConf()
 
@@ -92,6 +97,17 @@ class ClusterConf(_Model):
     def rules(self) -> Rules:
         """Which ranges are accepted."""
         return Rules(self.cluster_cidrs, self.service_cidrs)
+
+    @property
+    def policy(self) -> Policy:
+        """What the filter is to do with pods' packets."""
+        return Policy(
+            self.cluster_cidrs,
+            self.masquerade,
+            self.non_masquerade_cidrs,
+            self.clamp_mss,
+            self.egress_ttl,
+        )
 
     @property
     def settings(self) -> Settings:
