@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.report import Sink
@@ -22,6 +23,7 @@ from cni_plugin.cluster.source import Source
 from cni_plugin.cluster.values import Cluster, Node, Refused
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.kernel.drift import Drift
+from cni_plugin.kernel.filter_drift import FilterDrift
 from cni_plugin.kernel.host import Host
 from ipam.values import IPAddress
 
@@ -32,15 +34,24 @@ PACE_S = 1.0  # between whole passes after events
 FAILED_S = 2.0  # after a pass that could not look
 UNHEARD = "its nodes are not known yet"
 
+_Ear = TypeVar("_Ear", Drift, FilterDrift)
+
 
 class ClusterRounds:
     """Listens to the source and to the kernel, and lets the reconciler run."""
 
-    def __init__(self, conf: ClusterConf, source: Source, sink: Sink, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        conf: ClusterConf,
+        source: Source,
+        sink: Sink,
+        readiness: Readiness,
+        totals: Totals,
+    ) -> None:
         self._sink = sink
         self._readiness = readiness
         self._host = Host()
-        plan = Plan(conf.node, conf.backend, conf.rules, conf.settings)
+        plan = Plan(conf.node, conf.backend, conf.rules, conf.settings, conf.policy)
         self._reconciler = Reconciler(plan, self._host)
         self._source = source
         self._name = conf.node
@@ -55,17 +66,19 @@ class ClusterRounds:
         self._renewed = asyncio.Event()  # a pass has ended
         self._told_failures: set[str] = set()
         self._told_refused: set[Refused] = set()
-        self.totals = Totals()
+        self.totals = totals
         readiness.set(NAME, UNHEARD)
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        drift = self._listen()
+        drift, of_filter = self._listen(Drift), self._listen(FilterDrift)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as tasks:
                 if drift is not None:
                     loop.add_reader(drift.descriptor, self._heard, drift)
+                if of_filter is not None and of_filter.descriptor is not None:
+                    tasks.create_task(self._hear_filter(of_filter, of_filter.descriptor))
                 tasks.create_task(self._listen_to_source())
                 tasks.create_task(self._passes())
                 tasks.create_task(self._announce())
@@ -73,6 +86,8 @@ class ClusterRounds:
             if drift is not None:
                 loop.remove_reader(drift.descriptor)
                 drift.close()
+            if of_filter is not None:
+                of_filter.close()
 
     def close(self) -> None:
         """Waits for a pass that is under way. What is there stays: pods go on talking."""
@@ -81,9 +96,9 @@ class ClusterRounds:
 
     # what wakes
 
-    def _listen(self) -> Drift | None:
+    def _listen(self, ear: type[_Ear]) -> _Ear | None:
         try:
-            return Drift()
+            return ear()
         except CNIError as error:
             self._warn(f"changes are not heard of, only looked for each {PERIOD_S:g} s: {error}")
             return None
@@ -128,6 +143,21 @@ class ClusterRounds:
         if events is None or any(drifts):
             self._drifted = True
             self._woken.set()
+
+    async def _hear_filter(self, ear: FilterDrift, descriptor: int) -> None:
+        """Until it is cancelled. Gathered: each call of the runtime changes the table too."""
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+        while True:
+            came.clear()
+            loop.add_reader(descriptor, came.set)
+            try:
+                await came.wait()
+            finally:
+                loop.remove_reader(descriptor)
+            await asyncio.sleep(SETTLE_S)
+            if ear.drain(self._host.filter_port):
+                self._drifted = True
+                self._woken.set()
 
     # passes
 

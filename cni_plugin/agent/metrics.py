@@ -147,6 +147,17 @@ class ClusterNumbers(Collector):
             ("synced", "1: the source was heard; 0: what is known is of before.", totals.synced),
         ):
             yield GaugeMetricFamily(f"podwire_cluster_{name}", text, float(value))
+        if totals.heard is not None:
+            yield GaugeMetricFamily(
+                "podwire_cluster_source_up",
+                "1: the Kubernetes API is heard now.",
+                int(totals.heard),
+            )
+        for name, text, count in (
+            ("losses", "How often the Kubernetes API was lost.", totals.losses),
+            ("relists", "How often all nodes were listed anew.", totals.lists),
+        ):
+            yield CounterMetricFamily(f"podwire_cluster_source_{name}", text, count)
         refused = GaugeMetricFamily(
             "podwire_cluster_refused", "Ranges and addresses that are not used.", labels=("reason",)
         )

@@ -80,11 +80,11 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    cluster = _cluster(config, telemetry)  # first of all: what it asks for may not be there
     desk = Desk(loop, sink)
     telemetry.serve(loop, desk)
     server = Server(loop, listen(config.socket), desk, sink)
     keeper = Keeper(config, sink, telemetry.readiness, lambda: desk.statuses.forget(""))
-    cluster = _cluster(config, telemetry)
     rounds = asyncio.gather(
         keeper.run(),
         _keep_socket(config.socket, server, sink),
@@ -117,13 +117,13 @@ def _cluster(config: AgentConfig, telemetry: Telemetry) -> ClusterRounds | None:
     if config.cluster is None:
         return None
     from cni_plugin.agent.cluster import ClusterRounds
-    from cni_plugin.cluster.file_source import FileSource
+    from cni_plugin.agent.sources import make_source
+    from cni_plugin.agent.totals import Totals
 
-    conf, sink = config.cluster, telemetry.sink
-    source = FileSource(conf.source.file, conf.node, lambda line: sink.event("warning", line, {}))
-    rounds = ClusterRounds(conf, source, sink, telemetry.readiness)
-    telemetry.watch_cluster(rounds.totals)
-    return rounds
+    sink, readiness, totals = telemetry.sink, telemetry.readiness, Totals()
+    source = make_source(config.cluster, sink, readiness, totals)
+    telemetry.watch_cluster(totals)
+    return ClusterRounds(config.cluster, source, sink, readiness, totals)
 
 
 async def _keep_socket(path: str, server: Server, sink: Sink) -> None:

@@ -12,6 +12,9 @@ class Totals:
         self.nodes = 0
         self.peers = 0
         self.synced = False
+        self.heard: bool | None = None  # the source is, now; None: it does not say
+        self.losses = 0  # of the source, ever
+        self.lists = 0  # all nodes listed anew, ever
         self.refused: Counter[str] = Counter()  # by reason, now
         self.steps: Counter[str] = Counter()  # by kind, ever
         self.passes: Counter[str] = Counter()  # whole | change, ever

@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from cni_plugin.cluster.http import Server
+from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.cni.names import shown
 
-# Where the kubelet puts a pod's credentials: kubernetes.io/docs, "Accessing the API from a pod".
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 PORTS = {"https": 443, "http": 80}
 REMEDY = "`server` or `kubeconfig` in the agent's config says where the Kubernetes API is"
 
@@ -43,16 +42,6 @@ class Access(NamedTuple):
     token: str = ""
     certificate: bytes = b""
     key: bytes = b""
-
-
-class Choice(NamedTuple):
-    """What the config says. kubeconfig empty: the service account of the pod. server: in place of
-    the one that was found; name: in place of its host when certificates are judged."""
-
-    kubeconfig: str = ""
-    server: str = ""
-    name: str = ""
-    service_account: str = SERVICE_ACCOUNT
 
 
 def read_file(path: str) -> bytes:

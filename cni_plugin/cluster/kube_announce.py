@@ -6,8 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from cni_plugin.cluster.kube_access import Choice
 from cni_plugin.cluster.kube_api import Api, ApiFailure, Limits
+from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.cluster.kube_node import annotations_patch
 from cni_plugin.cluster.pace import delay_s
 from cni_plugin.cluster.values import Node, Refused

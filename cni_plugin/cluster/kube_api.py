@@ -18,11 +18,11 @@ from cni_plugin import __version__
 from cni_plugin.cluster.http import Broken, Connection, Request, connected
 from cni_plugin.cluster.kube_access import (
     Access,
-    Choice,
     NoAccess,
     find_access,
     server_of,
 )
+from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.cni.names import shown
 
 NODES = "/api/v1/nodes"

@@ -1,6 +1,6 @@
 """Keys of the agent's config for a Kubernetes cluster: the API's access, and the config list.
 
-kubernetes: {server: https://192.0.2.1:6443, kubeconfig: /etc/podwire/kubeconfig, node: worker-1}
+kubernetes: {server: https://192.0.2.1:6443, kubeconfig: /etc/podwire/kubeconfig}
 conflist: {path: /etc/cni/net.d/10-podwire.conflist, template: /etc/podwire/t.json, onStop: keep}
 """
 
@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cni_plugin.cluster.conflist import DEFAULT_TEMPLATE, SUFFIXES, read_template
-from cni_plugin.cluster.kube_access import SERVICE_ACCOUNT, Choice, read_file
-from cni_plugin.cni.names import ID_ACCEPTED, id_fault
+from cni_plugin.cluster.kube_choice import SERVICE_ACCOUNT, Choice
 
 PATH_MAX = 4095  # bytes, PATH_MAX - 1 of linux/limits.h
 
@@ -24,43 +23,31 @@ class _Model(BaseModel):
 
 def _absolute(path: str) -> str:
     if not path.startswith("/") or "\0" in path or len(path.encode()) > PATH_MAX:
-        raise ValueError("an absolute path is accepted")
+        raise ValueError("an absolute path")
     return path
 
 
 class KubernetesConfig(_Model):
-    """Where the API is, and which of its nodes this one is. Nothing is needed in a pod that has a
-    service account and NODE_NAME."""
+    """Where the API is. Nothing is needed in a pod that has a service account."""
 
     # In place of the service's address, which leads nowhere before kube-proxy works.
     server: Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+/?$")] | None = None
     server_name: str = Field(default="", alias="serverName")  # what its certificate is for
     kubeconfig: str | None = None  # absent: the pod's service account
     service_account: str = Field(default=SERVICE_ACCOUNT, alias="serviceAccount")  # its folder
-    node: str | None = None
+    # What was last known, for a start while the API is away.
+    state_file: str = Field(default="/var/lib/podwire/nodes.json", alias="stateFile")
 
-    @field_validator("kubeconfig", "service_account")
+    @field_validator("kubeconfig", "service_account", "state_file")
     @classmethod
     def _path(cls, path: str | None) -> str | None:
         return None if path is None else _absolute(path)
-
-    @field_validator("node")
-    @classmethod
-    def _node(cls, name: str | None) -> str | None:
-        if name is not None and id_fault(name):
-            raise ValueError(f"accepted: {ID_ACCEPTED}")
-        return name
 
     def choice(self) -> Choice:
         """The same for who connects."""
         return Choice(
             self.kubeconfig or "", self.server or "", self.server_name, self.service_account
         )
-
-    def node_name(self, environ: Mapping[str, str], hostname: str) -> str:
-        """This node's name in the cluster: the config's, NODE_NAME (set by the pod's fieldRef), or
-        the host's in lower case, as a kubelet registers without --hostname-override."""
-        return self.node or environ.get("NODE_NAME") or hostname.lower()
 
 
 class ConflistConfig(_Model):
@@ -75,7 +62,7 @@ class ConflistConfig(_Model):
     @classmethod
     def _own_path(cls, path: str) -> str:
         if not path.endswith(SUFFIXES[1]):
-            raise ValueError(f"a path that ends in {SUFFIXES[1]} is accepted")
+            raise ValueError(f"a path that ends in {SUFFIXES[1]}")
         return _absolute(path)
 
     @field_validator("template")
@@ -88,4 +75,5 @@ class ConflistConfig(_Model):
         UnsupportedField."""
         if self.template is None:
             return DEFAULT_TEMPLATE
-        return read_template(read_file(self.template), self.template)
+        with open(self.template, "rb") as file:
+            return read_template(file.read(), self.template)

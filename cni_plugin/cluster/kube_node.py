@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from cni_plugin.cluster.values import HOST_GW, LOCAL, VXLAN, Node, Refused
+from cni_plugin.cluster.values import AUTO, HOST_GW, LOCAL, VXLAN, Node, Refused
 from cni_plugin.cni import parse
 from cni_plugin.cni.names import ID_ACCEPTED, id_fault, shown
 from ipam.values import IPAddress, IPNetwork
@@ -20,7 +20,7 @@ BACKEND = "podwire.io/backend"
 VTEP_MACS = {4: "podwire.io/vtep-mac-ipv4", 6: "podwire.io/vtep-mac-ipv6"}  # by the underlay's IP
 PUBLIC_ADDRESS = "podwire.io/public-address"
 _READ = (BACKEND, *VTEP_MACS.values(), PUBLIC_ADDRESS)
-BACKENDS = (LOCAL, HOST_GW, VXLAN)  # `auto` is a wish, not what a node does
+BACKENDS = (LOCAL, HOST_GW, VXLAN, AUTO)
 LISTED_MAX = (
     32  # entries of a list that are looked at; the API allows 2 ranges and has no need for more
 )

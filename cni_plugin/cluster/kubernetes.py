@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cni_plugin.cluster.known import Unusable, read_known, write_known
-from cni_plugin.cluster.kube_access import Choice
 from cni_plugin.cluster.kube_announce import Announcer
 from cni_plugin.cluster.kube_api import PAGE, Api, ApiFailure, Expired, Limits
+from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.cluster.kube_view import View
 from cni_plugin.cluster.pace import BASE_S, Gathered, delay_s
 from cni_plugin.cluster.values import Cluster, Node, Refused

@@ -1,4 +1,4 @@
-"""Brings this node's routes and tunnels to what the cluster wants.
+"""Brings this node's routes, tunnels and filter to what the cluster wants.
 
 A whole pass looks at all that bears our mark and does the difference. A change of the source alone
 needs no look: what was found and done since is known, so only what the change asks for is done.
@@ -17,6 +17,7 @@ from cni_plugin.backend import desired, pod_mtu
 from cni_plugin.backend.view import Settings, View
 from cni_plugin.cluster.admission import Admitted, Claims, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
+from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
 from cni_plugin.cluster.values import HOST_GW, Cluster, Node, Refused, Underlay
 from cni_plugin.kernel import cluster as kernel
@@ -38,6 +39,7 @@ class Plan(NamedTuple):
     backend: str
     rules: Rules = Rules()
     settings: Settings = Settings()
+    policy: Policy = Policy()
 
 
 class Report(NamedTuple):
@@ -69,7 +71,7 @@ class Reconciler:
         self._plan = plan
         self._host = host
         self._clock_s = clock_s
-        self.desired = Desired()
+        self.desired = Desired(plan.policy)
         self.indices: dict[str, int] = {}  # of our tunnels and of what they go over, by name
         self._links: dict[str, int] = {}  # of every link
         self._claims: Claims = {}
@@ -113,7 +115,8 @@ class Reconciler:
         if used.me is None:
             return self._report(cluster, used, reasons, whole=whole)
         view = View(used.me, used.peers, underlays, self._plan.settings, kernel.has_ipv6())
-        change = self.desired.update(cluster.backend or self._plan.backend, view)
+        tunnels = any(isinstance(obj, Vxlan) for obj in there.values())
+        change = self.desired.update(cluster.backend or self._plan.backend, view, tunnels=tunnels)
         complete = cluster.synced and not missing
         wanted, doomed = self._considered(change.wanted, change.gone, there, whole=whole)
         ages, doomed = self._ages(there), doomed if complete else []
@@ -133,6 +136,8 @@ class Reconciler:
             return wanted.values(), [there[k] for k in gone if k in there]
         everything = self.desired.objects
         there.update(kernel.settings(everything.values()))
+        chains = (*everything.values(), *self.desired.obsolete)
+        there.update(kernel.chains(self._host, chains))
         missing = [obj for k, obj in everything.items() if there.get(k) != obj]
         return missing, [obj for k, obj in there.items() if k not in everything]
 
@@ -269,6 +274,10 @@ def _unreachable(name: str, cidrs: tuple[str, ...]) -> Refused:
 
 def _reasons(name: str, used: Admitted, missing: list[IPAddress]) -> Iterable[str]:
     if used.me is None:
+        refused = [one.text for one in used.refused if one.node == name]
+        if refused:
+            yield refused[0]
+            return
         yield f"the source knows no node {name}: is `cluster.node` its name?"
         return
     if not used.me.pod_cidrs:

@@ -1,6 +1,8 @@
 """From what is wanted and what is there to the steps of one pass, and those that must wait. Pure.
 
-Additions and changes first, then removals: no packet finds a gap. Where a way that is still good
+Additions and changes first, then removals: no packet finds a gap. The filter comes before all else,
+each of its transactions being one moment: who may send is known before it is reached. Where a way
+that is still good
 goes over to a tunnel, it waits until the peer had time to make its own end; and a tunnel that is no
 longer wanted stays a while, for those peers that still send by it.
 """
@@ -10,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from cni_plugin.filter.masquerade import BASE
 from cni_plugin.model.names import TUNNEL_PREFIX
 from cni_plugin.model.objects import (
     Addr,
+    Element,
     Fdb,
     Key,
     Neigh,
     Obj,
     RouteTo,
+    RuleChain,
     Sysctl,
     TxChecksum,
     Up,
@@ -70,7 +75,23 @@ def steps_of(
         elif isinstance(obj, Vxlan) or (wait_s is None and not isinstance(obj, KEPT)):
             removals.append(Step(None, obj))  # what hangs on a link goes with it
     steps = (*now, *in_order_of_removal(removals))
-    return Steps(steps, tuple(held), min(waits, default=None))
+    filtered = sorted(filter(_is_of_filter, steps), key=_turn_in_filter)
+    others = [step for step in steps if not _is_of_filter(step)]
+    return Steps((*filtered, *others), tuple(held), min(waits, default=None))
+
+
+def _is_of_filter(step: Step) -> bool:
+    return isinstance(step.subject, (RuleChain, Element))
+
+
+def _turn_in_filter(step: Step) -> int:
+    """The base chain brings the sets. A range that another one is to take the place of goes before
+    it. The chains that drop come when it is known whom they let through."""
+    if isinstance(step.subject, Element):
+        return 1 if step.wanted is None else 2
+    if step.wanted is None:
+        return 4
+    return 0 if key(step.subject) == key(BASE) else 3
 
 
 def _held(

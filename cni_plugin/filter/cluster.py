@@ -38,6 +38,7 @@ SETS = (
     *(f"{name}{version}" for name in ("local", "cluster", "kept", "nodes") for version in (4, 6)),
     "underlays",
 )
+CHAINS = (BASE.name, "cluster-input", "cluster-forward")
 
 
 class Options(NamedTuple):
@@ -83,6 +84,14 @@ def desired_elements(
     )
 
 
+def pod_elements(ranges: Iterable[IPNetwork]) -> tuple[Element, ...]:
+    """What lets another node's pods see pods' own addresses, where the ranges of all nodes are not
+    known together. ranges: of that node's pods."""
+    return tuple(
+        Element("inet", f"cluster{network.version}", (str(network),)) for network in ranges
+    )
+
+
 def node_elements(addresses: Iterable[IPAddress]) -> tuple[Element, ...]:
     """What lets another node be heard. addresses: all from which it may send, and at which its
     tunnel can be reached."""
@@ -115,8 +124,8 @@ def _optional(options: Options) -> tuple[RuleChain, ...]:
     heard = [body for version in (4, 6) for body in _heard(version, options)]
     forwarded = [body for version in (4, 6) for body in _forwarded(version, options)]
     return (
-        _chain("cluster-input", INPUT, heard),
-        _chain("cluster-forward", FORWARD, forwarded),
+        _chain(CHAINS[1], INPUT, heard),
+        _chain(CHAINS[2], FORWARD, forwarded),
     )
 
 

@@ -1,7 +1,8 @@
 """What there is on this node for its peers: all that bears our mark, a dump a kind.
 
-Ours are: VXLAN links whose name begins with TUNNEL_PREFIX with everything on them, and routes of
-CLUSTER_PROTOCOL. Whatever else there is, is not looked at, and so cannot be taken away.
+Ours are: VXLAN links whose name begins with TUNNEL_PREFIX with everything on them, routes of
+CLUSTER_PROTOCOL, and the cluster's sets and chains in our nftables table. Whatever else there is,
+is not looked at, and so cannot be taken away.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cni_plugin.cluster.values import Underlay
-from cni_plugin.kernel import offload, rtnl, sysctl, tunnel
+from cni_plugin.filter.cluster import SETS
+from cni_plugin.kernel import nft, offload, rtnl, sysctl, tunnel
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.netlink import Received
 from cni_plugin.kernel.observe import uplink_mtu
@@ -23,6 +25,7 @@ from cni_plugin.model.objects import (
     Key,
     Obj,
     RouteTo,
+    RuleChain,
     Sysctl,
     TxChecksum,
     Up,
@@ -38,7 +41,7 @@ DEFAULT_MTU = 1500  # bytes; Ethernet's
 
 class Look(NamedTuple):
     """One look at the node. interfaces: every address of a link that is up and not ours. indices:
-    of all links, by name. objects: ours, but for those that `settings` looks up one by one."""
+    of all links, by name. objects: ours, but for those that `settings` and `chains` look up."""
 
     interfaces: tuple[Underlay, ...]
     indices: dict[str, int]
@@ -66,6 +69,8 @@ def look(host: Host) -> Look:
         objects += _routes(routes, links)
     for index, made in tunnels.items():
         objects += _on_tunnel(host, index, made.name)
+    for name in SETS:
+        objects += nft.observe_set(host.filter_if_any, "inet", name)
     return Look(interfaces, {link.name: index for index, link in links.items()}, tuple(objects))
 
 
@@ -131,6 +136,13 @@ def settings(wanted: Iterable[Obj]) -> dict[Key, Obj]:
             if on is not None:
                 found[key(obj)] = TxChecksum(obj.link, on)
     return found
+
+
+def chains(host: Host, wanted: Iterable[Obj]) -> dict[Key, Obj]:
+    """Those of the chains that exist, see RuleChain. Raises KernelError."""
+    host.look_again()
+    found = host.chains(obj for obj in wanted if isinstance(obj, RuleChain))
+    return {key(chain): chain for chain in found}
 
 
 def has_ipv6() -> bool:

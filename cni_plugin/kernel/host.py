@@ -119,6 +119,12 @@ class Host:
                 return None
             raise
 
+    @property
+    def filter_port(self) -> int:
+        """The port of the nftables socket; 0 while there is none. From any thread."""
+        socket = self._filter
+        return socket.port if socket else 0
+
     def chains(self, wanted: Iterable[RuleChain]) -> list[RuleChain]:
         """See nft.observe_chains."""
         wanted = list(wanted)

@@ -190,6 +190,12 @@ class Socket:
             self._socket.setsockopt(_socket.SOL_SOCKET, option, limit)
         self._socket.bind((0, 0))
 
+    @property
+    def port(self) -> int:
+        """What events of changes made by this socket bear (nlmsg_pid)."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
     def close(self) -> None:
         self._socket.close()
 

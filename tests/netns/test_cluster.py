@@ -12,13 +12,16 @@ import pytest
 from cni_plugin.backend.view import Settings
 from cni_plugin.cluster import steps
 from cni_plugin.cluster.admission import Rules
+from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.judge import Judge
 from cni_plugin.cluster.reconciler import Plan, Reconciler, Report
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.kernel import cluster as kernel
 from cni_plugin.kernel.drift import Drift
+from cni_plugin.kernel.filter_drift import FilterDrift
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.namespace import inside
+from cni_plugin.kernel.nft import generation
 from tests.support import need
 from tests.support.node import Node as Place
 
@@ -56,9 +59,11 @@ class Subject:
         self.netns = netns
         self.clock = Clock()
         self.host = Host()
-        self.plan = Plan("node-1", backend, RULES, Settings(tx_checksum=False))
+        settings = Settings(tx_checksum=False)
+        self.plan = Plan("node-1", backend, RULES, settings, Policy(RULES.cluster))
         self.reconciler = Reconciler(self.plan, self.host, self.clock)
         self.drift = inside(netns, Drift)
+        self.filter_drift = inside(netns, FilterDrift)
         self.judge = Judge()
 
     def run(self, told: Cluster, *, whole: bool = True) -> Report:
@@ -72,6 +77,7 @@ class Subject:
         found = {
             **{kernel.key(one): one for one in inside(self.netns, self._look)},
             **inside(self.netns, lambda: kernel.settings(with_settings.values())),
+            **inside(self.netns, lambda: kernel.chains(self.host, with_settings.values())),
         }
         return found == with_settings
 
@@ -86,7 +92,10 @@ class Subject:
     def hears_drift(self, *, limit_s: float = 0.0) -> bool:
         """Whether an event has come that is a reason to look."""
         found = False
-        while select.select([self.drift.descriptor], [], [], limit_s)[0]:
+        both = [self.filter_drift.descriptor, self.drift.descriptor]
+        while ready := select.select(both, [], [], limit_s)[0]:
+            if self.filter_drift.descriptor in ready:
+                found |= self.filter_drift.drain(self.host.filter_port)
             events = self.drift.drain(self.reconciler.indices)
             assert events is not None
             wanted = self.reconciler.desired.objects
@@ -97,6 +106,7 @@ class Subject:
 
     def close(self) -> None:
         self.drift.close()
+        self.filter_drift.close()
         self.host.close()
 
 
@@ -136,10 +146,12 @@ def test_who_joins_or_leaves_costs_only_its_own_objects(
 ) -> None:
     one = subject(backend)
     one.run(cluster(2, 3))
-    each = 2 if backend == "host-gw" else 6
+    each = (2 if backend == "host-gw" else 6) + 2  # and the addresses at which it is heard
+    before = generation(one.host.filter)
     joined = one.run(cluster(2, 3, 4), whole=False)
     left = one.run(cluster(2, 4), whole=False)
     assert (joined.counts, left.counts) == ({"add": each, "fail": 0}, {"remove": each, "fail": 0})
+    assert generation(one.host.filter) == before + 2, "a transaction each"
     assert one.whole()
 
 
@@ -211,7 +223,7 @@ def test_a_range_that_moves_to_a_new_node_is_replaced_in_place(
     assert {refused.reason for refused in between.refused} == {"overlaps-node"}
     assert node.routes() == ["10.244.2.0/24 via 192.0.2.2 dev eth0 proto 113"]
     after = one.run(Cluster((peer(1), moved)), whole=False)
-    assert after.counts == {"change": 2, "fail": 0}
+    assert after.counts == {"change": 2, "remove": 2, "fail": 0}
     assert node.routes() == ["10.244.2.0/24 via 192.0.2.3 dev eth0 proto 113"]
 
 
@@ -293,7 +305,7 @@ def test_the_way_goes_over_to_an_old_tunnel_when_the_peer_had_time_to_make_its_e
     assert one.run(cluster(2), whole=False).again_s == steps.LISTEN_S
     one.clock.now_s += steps.LISTEN_S / 2
     joined = one.run(cluster(2, 3), whole=False)
-    assert joined.counts["add"] == 6
+    assert joined.counts["add"] == 6 + 2
     one.run(cluster(2, 3))
     assert node.routes()[0] == "10.244.2.0/24 via 192.0.2.2 dev eth0 proto 113"
     one.clock.now_s += steps.LISTEN_S / 2
@@ -347,6 +359,13 @@ DAMAGES = {
     "tunnel's MAC": f"ip link set {T4} address 02:00:00:00:00:01",
     "tunnel's MTU": f"ip link set {T4} mtu 1300",
     "tunnel's address": f"ip addr flush dev {T4}",
+    "nftables flushed": "nft flush ruleset",
+    "chain flushed": "nft flush chain inet podwire postrouting",
+    "rule added": "nft insert rule inet podwire postrouting accept",
+    "set flushed": "nft flush set inet podwire nodes4",
+    "element deleted": "nft delete element inet podwire local4 { 10.244.1.0/24 }",
+    "element added": "nft add element inet podwire kept4 { 203.0.113.0/24 }",
+    "table dormant": "nft 'add table inet podwire { flags dormant; }'",
     "underlay down and up": "ip link set eth0 down; ip link set eth0 up;"
     " ip addr replace 2001:db8:1::1/64 dev eth0 nodad",
 }
@@ -387,6 +406,54 @@ def test_our_own_changes_are_no_drift(subject: Callable[[str], Subject], backend
     for told in (cluster(2, 3), cluster(3), Cluster((peer(1), there))):
         one.run(told, whole=False)
         assert not one.hears_drift(limit_s=0.1)
+
+
+def test_a_pods_part_of_the_table_wakes_nobody(
+    subject: Callable[[str], Subject], node: Place
+) -> None:
+    one = subject("vxlan")
+    one.run(cluster(2))
+    one.hears_drift()
+    for line in (
+        "add element inet podwire pods4 { net . 10.244.1.2 }",
+        "delete element inet podwire pods4 { net . 10.244.1.2 }",
+        "add chain inet podwire masq-of-a-network",
+        "delete chain inet podwire masq-of-a-network",
+        "add table inet other",
+        "flush ruleset bridge",
+    ):
+        node.run("nft", *line.split())
+    assert not one.hears_drift(limit_s=0.1)
+
+
+@BACKENDS
+def test_another_nodes_tunnel_is_guarded_where_somebody_may_have_one(
+    subject: Callable[[str], Subject], backend: str, node: Place
+) -> None:
+    one = subject("host-gw")
+
+    def guarded() -> bool:
+        return "udp dport 8472" in node.run("nft", "list", "ruleset").stdout
+
+    one.run(Cluster((peer(1), peer(2, backend=backend))))
+    assert guarded() == (backend == "vxlan")
+    one.run(cluster(2), whole=False)
+    assert not guarded()
+
+
+def test_a_range_takes_the_place_of_one_that_overlaps_it_in_one_transaction(
+    subject: Callable[[str], Subject], node: Place
+) -> None:
+    one = subject("host-gw")
+    one.reconciler = Reconciler(one.plan._replace(policy=Policy()), one.host, one.clock)
+    one.run(cluster(2))
+    before = generation(one.host.filter)
+    wider = peer(2, pod_cidrs=(ip_network("10.244.2.0/23"),))
+    one.run(Cluster((peer(1), wider)), whole=False)
+    assert generation(one.host.filter) == before + 1
+    shown = node.run("nft", "list", "set", "inet", "podwire", "cluster4").stdout
+    assert "10.244.2.0/23" in shown
+    assert one.whole()
 
 
 def test_routes_and_neighbours_of_others_wake_nobody(
@@ -430,5 +497,5 @@ def test_a_thousand_peers(subject: Callable[[str], Subject]) -> None:
     assert report.counts["add"] >= 3000
     assert one.whole()
     left = one.run(Cluster(tuple(nodes[:-1])), whole=False)
-    assert left.counts == {"remove": 3, "fail": 0}
+    assert left.counts == {"remove": 3 + 1, "fail": 0}
     assert one.whole()

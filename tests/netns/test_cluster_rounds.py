@@ -14,6 +14,7 @@ from cni_plugin.agent import cluster as rounds
 from cni_plugin.agent.cluster import ClusterRounds
 from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.report import CallReport
+from cni_plugin.agent.totals import Totals
 from cni_plugin.backend.vxlan import vtep_mac
 from cni_plugin.cluster.conf import ClusterConf, SourceConf
 from cni_plugin.cluster.values import Cluster, Node
@@ -80,7 +81,7 @@ class Subject:
         self.told = Told()
         self.readiness = Readiness()
         conf = ClusterConf(source=SourceConf(file="/none"), node="a", backend=backend)
-        self.rounds = ClusterRounds(conf, source, self.told, self.readiness)
+        self.rounds = ClusterRounds(conf, source, self.told, self.readiness, Totals())
 
     async def until(self, condition: Callable[[], object], limit_s: float = LIMIT_S) -> float:
         """How long it took, in seconds."""

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from cni_plugin.backend import BACKENDS, desired
 from cni_plugin.backend.view import Settings, View
+from cni_plugin.cluster import filtering
 from cni_plugin.cluster.desired import Desired
+from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.values import Node, Underlay
 from cni_plugin.model.objects import key
 
@@ -36,11 +38,15 @@ views = st.builds(
 
 @given(story=st.lists(st.tuples(st.sampled_from(BACKENDS), views), min_size=1, max_size=6))
 def test_the_last_view_counts(story: list[tuple[str, View]]) -> None:
-    kept = Desired()
+    policy = Policy((), True, (ip_network("203.0.113.0/24"),))
+    kept = Desired(policy)
     for name, view in story:
         before = dict(kept.objects)
         change = kept.update(name, view)
-        whole = {key(obj): obj for obj in desired(name, view)}
+        guarded = filtering.is_guarded(name, view)
+        filtered = [*filtering.common(policy, view, guarded=guarded)]
+        filtered += [obj for peer in view.peers for obj in filtering.of_peer(policy, peer)]
+        whole = {key(obj): obj for obj in (*desired(name, view), *filtered)}
         assert kept.objects == whole
         assert change.wanted == {k: obj for k, obj in whole.items() if before.get(k) != obj}
         assert change.gone == {k: obj for k, obj in before.items() if k not in whole}

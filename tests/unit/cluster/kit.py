@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cni_plugin.cluster.kube_access import Choice
 from cni_plugin.cluster.kube_api import Limits
+from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.cluster.kubernetes import KubernetesSource, Timing
 from cni_plugin.cluster.values import Cluster, Node, Refused
 from tests.support.kube_api import KubeApi, KubeProcess

@@ -46,6 +46,20 @@ def test_every_key(tmp_path: Path) -> None:
     assert found.rules == Rules((ip_network("10.244.0.0/16"),), services)
 
 
+def test_the_kubernetes_api_in_place_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = read(tmp_path, "source: {kubernetes: {}}, node: m")
+    assert found.source.kubernetes is not None
+    assert found.source.kubernetes.state_file == "/var/lib/podwire/nodes.json"
+    assert found.node == "m"
+    monkeypatch.setattr(conf.socket, "gethostname", lambda: "Worker-1")
+    monkeypatch.delenv("NODE_NAME", raising=False)
+    assert read(tmp_path, SOURCE).node == "worker-1"
+    monkeypatch.setenv("NODE_NAME", "n")
+    assert read(tmp_path, SOURCE).node == "n"
+
+
 @pytest.mark.parametrize(("release", "wanted"), [("5.4.0-42", False), ("6.1.0", None)])
 def test_the_offload_is_left_alone_where_the_kernel_is_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, wanted: bool | None
@@ -58,7 +72,11 @@ def test_the_offload_is_left_alone_where_the_kernel_is_sound(
     ("text", "told"),
     [
         ("node: a", "cluster.source"),
-        ("source: {}", "cluster.source.file"),
+        ("source: {}", "cluster.source is {}, accepted: either file"),
+        ("source: {file: /p, kubernetes: {}}", "accepted: either file"),
+        ("source: {kubernetes: {kubeconfig: k}}", 'cluster.source.kubernetes.kubeconfig is "k"'),
+        ("source: {kubernetes: {token: k}}", "cluster.source.kubernetes.token is no key"),
+        (f"{SOURCE}, node: ../a", 'cluster.node is "../a"'),
         ("source: {file: peers.yaml}", 'cluster.source.file is "peers.yaml"'),
         (f"{SOURCE}, backends: vxlan", "cluster.backends is no key of the agent's config"),
         (f"{SOURCE}, backend: ipip", 'cluster.backend is "ipip"'),

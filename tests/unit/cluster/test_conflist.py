@@ -20,7 +20,7 @@ from cni_plugin.cluster.conflist import (
     rivals,
 )
 from cni_plugin.cluster.conflist_file import ConflistFile
-from cni_plugin.cluster.kube_access import Choice
+from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.cluster.kube_conf import ConflistConfig, KubernetesConfig
 from cni_plugin.cni.conf_review import review_list
 from cni_plugin.cni.errors import CNIError, InvalidNetworkConfig, UnsupportedField
@@ -173,13 +173,10 @@ def test_the_keys_and_their_defaults():
     assert conf.read_template() == DEFAULT_TEMPLATE
     api = KubernetesConfig.model_validate({})
     assert api.choice() == Choice()
-    assert api.node_name({}, "Worker-1") == "worker-1"
-    assert api.node_name({"NODE_NAME": "n"}, "Worker-1") == "n"
     full = KubernetesConfig.model_validate(
-        {"server": "https://192.0.2.1:6443", "serverName": "api", "kubeconfig": "/k", "node": "m"}
+        {"server": "https://192.0.2.1:6443", "serverName": "api", "kubeconfig": "/k"}
     )
     assert full.choice() == Choice("/k", "https://192.0.2.1:6443", "api")
-    assert full.node_name({"NODE_NAME": "n"}, "h") == "m"
 
 
 def test_a_template_file_is_read_and_tried(tmp_path):
@@ -203,7 +200,7 @@ def test_a_template_file_is_read_and_tried(tmp_path):
         (KubernetesConfig, {"server": "192.0.2.1:6443"}),
         (KubernetesConfig, {"server": "https://a/b"}),
         (KubernetesConfig, {"kubeconfig": "k"}),
-        (KubernetesConfig, {"node": "../a"}),
+        (KubernetesConfig, {"stateFile": "nodes.json"}),
         (KubernetesConfig, {"token": "abc"}),
     ],
 )

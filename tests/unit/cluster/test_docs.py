@@ -20,7 +20,7 @@ TEXT = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text()
 
 
 def block(kind: str) -> str:
-    return TEXT.split(f"```{kind}\n")[1].split("```")[0]
+    return TEXT.split(f"```{kind}\n")[-1].split("```")[0]
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -51,7 +51,7 @@ def test_the_role_is_what_is_asked_of_the_api(tmp_path):
 
 
 def test_every_key_and_no_other():
-    for section, model in (("kubernetes", KubernetesConfig), ("conflist", ConflistConfig)):
+    for section, model in (("source.kubernetes", KubernetesConfig), ("conflist", ConflistConfig)):
         keys = {field.alias or name for name, field in model.model_fields.items()}
         assert {cell[0] for cell in rows(f"key of `{section}:`")[::2]} == keys
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cni_plugin.cluster.http import Broken, Connection, Request, Server, connected
-from cni_plugin.cluster.kube_access import Choice
 from cni_plugin.cluster.kube_api import Api, ApiFailure, Limits
+from cni_plugin.cluster.kube_choice import Choice
 from tests.unit.cluster.kit import kubeconfig
 
 ASK = Request("GET", "/x", {"Accept": "application/json"})

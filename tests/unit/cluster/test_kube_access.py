@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_plugin.cluster.kube_access import Access, Choice, NoAccess, find_access, server_of
+from cni_plugin.cluster.kube_access import Access, NoAccess, find_access, server_of
 from cni_plugin.cluster.kube_api import Api, ApiFailure, Limits
+from cni_plugin.cluster.kube_choice import Choice
 from tests.support.kube_api import KubeApi, node_object
 from tests.support.need import tool
 
