@@ -153,6 +153,8 @@ class DiskLeases:
         locked = self._existing(conf, network, absent=(errno.ENOENT,))
         if locked is not None:
             with locked as folder:
+                if os.statvfs(folder.path).f_flag & os.ST_RDONLY:
+                    raise OSError(errno.EROFS, os.strerror(errno.EROFS), folder.path)
                 if is_past(folder, self._node):
                     names = {n for n, who in folder.owners().items() if who and who.by_hand}
                 else:

@@ -73,6 +73,10 @@ def migrate(
     paths = {one: folder_path(one, network) for one in (source, target)}
     if os.path.realpath(paths[source]) == os.path.realpath(paths[target]):
         raise InvalidConf(f"{paths[source]} and {paths[target]} are the same folder")
+    if os.path.realpath(paths[target]).startswith(f"{os.path.realpath(paths[source])}/"):
+        raise InvalidConf(
+            f"{paths[target]} lies in {paths[source]}", "TO is a data folder, without the network"
+        )
     if not os.path.isdir(paths[source]):
         raise InvalidConf(f"{paths[source]} is not a folder of reservations")
     make_folders(paths[target])

@@ -115,6 +115,9 @@ def faults(
     ]
     if gateway is not None and gateway not in subnet:
         found.append(Fault("gateway", str(gateway), f"an address inside subnet {subnet}"))
+    elif gateway is not None and gateway.version == 4 and gateway == subnet.broadcast_address:
+        text = f"an address inside subnet {subnet} that is not its broadcast address"
+        found.append(Fault("gateway", str(gateway), text))
     found += [
         Fault("exclude", str(net), f"a CIDR that overlaps subnet {subnet}")
         for net in exclude

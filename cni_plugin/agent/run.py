@@ -134,6 +134,7 @@ async def _keep_socket(path: str, server: Server, sink: Sink) -> None:
         if _identity(path) == made:
             continue
         try:
+            verify_folder(os.path.dirname(path))
             server.listen_at(listen(path))
             made = _identity(path)
         except (OSError, CNIError) as error:

@@ -32,6 +32,11 @@ def printable(text: str) -> str:
     return shown.encode(errors="backslashreplace").decode()
 
 
+def one_line(text: str) -> str:
+    """As `printable`, for a place where a line's end would begin somebody else's line."""
+    return printable(text).replace("\n", "\\n")
+
+
 def emit_json(document: object) -> None:
     """A document on stdout, indented."""
     print(json.dumps(document, indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from cni_plugin.cli.output import has_colours, paint, printable
+from cni_plugin.cli.output import has_colours, one_line, paint
 
 GAP = "  "
 Painter = Callable[[str, str], str]  # (column's head, padded cell) -> cell as printed
@@ -19,7 +19,7 @@ def table(
     painter: Painter | None = None,
 ) -> str:
     """The lines of a table. right: heads of columns of numbers. An empty cell is a dash."""
-    cells = [[printable(cell) or "-" for cell in row] for row in rows]
+    cells = [[one_line(cell) or "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     aligned = "".join(">" if name in set(right) else "<" for name in head)
     if not has_colours(sys.stdout):  # the whole row at once: there may be thousands

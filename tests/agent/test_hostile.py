@@ -147,6 +147,13 @@ def test_a_socket_that_was_removed_is_made_again(node: Node, agent: Agent) -> No
     assert any("made again" in line["message"] for line in agent.log())
 
 
+def test_a_folder_that_was_removed_is_made_again(node: Node, agent: Agent) -> None:
+    node.run("rm", "-r", str(Path(SOCKET).parent))
+    wait_until(node.path(SOCKET).exists, "the socket is there again")
+    _serves(node)
+    assert any("made again" in line["message"] for line in agent.log())
+
+
 def test_a_newer_launcher_is_declined(node: Node) -> None:
     found = ask(node, request(version=2))
     assert found == (KIND_DECLINED, 0, b"")

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cni_plugin.cli.ipam.rows import add_output_argument, add_place_arguments, data_dirs, emit
-from cni_plugin.cli.output import paint, printable
+from cni_plugin.cli.output import one_line, paint
 from cni_plugin.kernel import census
 from cni_plugin.reconcile.files import file_findings
 from cni_plugin.reconcile.invariants import Finding, findings
@@ -37,9 +37,9 @@ def run(args: Namespace) -> int:
         emit([as_json(one) for one in found], args.output)
         return 1 if found else 0
     for one in found:
-        print(f"{paint(one.code, 'red', sys.stdout)}: {printable(one.what)}")
-        print(f"  at {printable(one.where)}")
-        print(f"  {printable(one.remedy)}")
+        print(f"{paint(one.code, 'red', sys.stdout)}: {one_line(one.what)}")
+        print(f"  at {one_line(one.where)}")
+        print(f"  {one_line(one.remedy)}")
     print(summary(found, seen))
     return 1 if found else 0
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cni_plugin.cli.ipam.check import check
 from cni_plugin.cli.ipam.reserve import alone
 from cni_plugin.cli.ipam.rows import add_place_arguments
-from cni_plugin.cli.output import complain, paint, printable
+from cni_plugin.cli.output import complain, one_line, paint
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.commands.delete import remove_attachments
 from cni_plugin.model.objects import Obj, RuleChain
@@ -52,14 +52,14 @@ def run(args: Namespace) -> int:
     failures = 0
     with ports.kernel(None) as kernel:
         for repair, finding in plan.items():
-            print(f"{paint(finding.code, 'bold', sys.stdout)}: {printable(finding.what)}")
+            print(f"{paint(finding.code, 'bold', sys.stdout)}: {one_line(finding.what)}")
             for line in steps(repair, kernel):
-                print(f"  {printable(line)}")
+                print(f"  {one_line(line)}")
             if args.yes:
                 failures += _done(repair, ports, kernel)
     for one in rest:
-        print(f"{paint(one.code, 'yellow', sys.stdout)}: {printable(one.what)}")
-        print(f"  not repaired here: {printable(one.remedy)}")
+        print(f"{paint(one.code, 'yellow', sys.stdout)}: {one_line(one.what)}")
+        print(f"  not repaired here: {one_line(one.remedy)}")
     print(_summary(len(plan), len(rest), failures, args))
     return 1 if rest or failures or (plan and not args.yes) else 0
 

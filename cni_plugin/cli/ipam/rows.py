@@ -131,7 +131,9 @@ def moment(since_ns: int) -> str:
 
 def matching(found: Sequence[Row], what: str) -> list[Row]:
     """The reservations of an address, a container id or its beginning, or a pod (NAME or
-    NAMESPACE/NAME)."""
+    NAMESPACE/NAME). Nothing is the beginning of everything, and names nobody."""
+    if not what:
+        return []
     exact = [row for row in found if what in (row.address, row.container_id)]
     if exact:
         return exact

@@ -22,7 +22,7 @@ from cni_plugin.cli.ipam.rows import (
     matching,
     rows,
 )
-from cni_plugin.cli.output import complain, paint, printable
+from cni_plugin.cli.output import complain, one_line, paint
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
         emit(document(found), args.output)
         return 0
     for name, value in lines(found):
-        print(f"{name + ':':<12}{printable(value) or '-'}")
+        print(f"{name + ':':<12}{one_line(value) or '-'}")
     return 0
 
 
@@ -56,7 +56,7 @@ def one_attachment(found: Sequence[Row], what: str) -> list[Row] | None:
         return [row for row in found if _same(row, whole)]
     if not groups:
         complain(
-            f"{what}: no reservation has this address, container or pod",
+            f"{what or repr(what)}: no reservation has this address, container or pod",
             "`podwire ipam ls` lists them; --data-dir looks elsewhere",
         )
     else:

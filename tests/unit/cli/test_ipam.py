@@ -16,7 +16,7 @@ import yaml
 
 from cni_plugin import disk
 from cni_plugin.cli.app import main
-from cni_plugin.cli.ipam import release
+from cni_plugin.cli.ipam import migrate, release
 from cni_plugin.cli.ipam.ls import _painted
 from cni_plugin.cli.ipam.rows import emit_flat
 from cni_plugin.cli.ipam.stats import bar_text
@@ -26,6 +26,7 @@ from cni_plugin.disk import DiskRecords
 from cni_plugin.model.names import digest
 from cni_plugin.reconcile import observe
 from cni_plugin.reconcile.evidence import KernelFacts, RuntimeFacts
+from cni_plugin.record import DONE, Record
 from cni_plugin.wiring import node_ports
 from ipam.disk import DiskLeases
 from ipam.ranges import canonical
@@ -66,6 +67,8 @@ def podwire(
     monkeypatch.setattr(
         release, "node_ports", lambda warn: node_ports(warn)._replace(records=records)
     )
+
+    monkeypatch.setattr(migrate, "DiskRecords", lambda: records)
 
     def run(*words: str) -> tuple[int, str, str]:
         place = () if words[0] == "migrate" else ("--data-dir", data_dir)
@@ -231,10 +234,29 @@ def test_release_refuses_whom_it_cannot_call_dead(podwire: Run, add: Callable[..
     assert podwire("ls")[2] == "no reservations\n"
 
 
+def test_nothing_names_nobody(podwire: Run, add: Callable[..., str]) -> None:
+    add("beef")
+    status, out, err = podwire("release", "", "--force")
+    assert (status, out) == (1, "")
+    assert "no reservation has this" in err
+    assert podwire("show", "")[0] == 1
+    assert "beef" in podwire("ls")[1]
+
+
 def test_release_waits_for_a_call_of_the_same_attachment(
     podwire: Run, add: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = add("beef")
+    with a_call_of_beef(tmp_path, monkeypatch) as file:
+        status, out, err = podwire("release", "beef", "--force")
+    assert (status, out) == (1, "")
+    assert f"the lock {file} was not free" in err
+    assert podwire("release", "beef", "--force")[1] == f"released {address} of network net\n"
+
+
+@contextmanager
+def a_call_of_beef(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Another process holds the attachment's lock, as ADD and DEL do."""
     locks = tmp_path / "state" / "locks"
     locks.mkdir(parents=True)
     file = locks / digest("net", "beef", "eth0")
@@ -244,11 +266,8 @@ def test_release_waits_for_a_call_of_the_same_attachment(
     with subprocess.Popen(hold, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        status, out, err = podwire("release", "beef", "--force")
+        yield file
         process.communicate("\n")
-    assert (status, out) == (1, "")
-    assert f"the lock {file} was not free" in err
-    assert podwire("release", "beef", "--force")[1] == f"released {address} of network net\n"
 
 
 @pytest.mark.parametrize(
@@ -369,3 +388,52 @@ def test_flat_documents_are_written_as_json_writes_them(
 
 def test_a_cell_cannot_speak_to_the_terminal() -> None:
     assert "\x1b" not in table(("A",), [("\x1b[31mred",)])
+
+
+def test_a_cell_is_one_line() -> None:
+    assert table(("A", "B"), [("x\ny", "z")]).splitlines()[1:] == ["x\\ny  z"]
+
+
+def test_migrate_waits_for_calls_under_way(
+    podwire: Run,
+    add: Callable[..., str],
+    data_dir: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A DEL that had begun would look in the old folder and leave the address in the new one."""
+    add("beef")
+    move = ("migrate", f"{data_dir}/net", str(tmp_path / "new"))
+    with a_call_of_beef(tmp_path, monkeypatch):
+        status, out, err = podwire(*move)
+    assert (status, out) == (1, "")
+    assert "was not free" in err
+    assert "beef" in podwire("ls")[1]
+    assert podwire(*move)[0] == 0
+    assert Path(tmp_path, "new", "net", "10.244.0.2").exists()
+
+
+def test_migrate_takes_an_add_along_that_ends_later(
+    podwire: Run,
+    add: Callable[..., str],
+    data_dir: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It reserved in time and writes its record, of the old folder, when all has moved."""
+    records = DiskRecords(str(tmp_path / "state"))
+    attachment, new = Attachment("beef", "eth0"), str(tmp_path / "new")
+    address = add("beef")
+    real = migrate.migrate
+
+    def moved(*arguments: Any) -> int:
+        count = real(*arguments)
+        fields = ("net", attachment, DONE, "bridge", "", 0, "", "podwire-ipam", data_dir)
+        records.save(Record(*fields, (address,), ()))
+        return count
+
+    monkeypatch.setattr(migrate, "migrate", moved)
+    assert podwire("migrate", f"{data_dir}/net", new)[0] == 0
+    record = records.load("net", attachment)
+    assert record is not None
+    assert record.data_dir == new

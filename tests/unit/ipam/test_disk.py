@@ -7,6 +7,7 @@ import os
 import stat
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -559,6 +560,16 @@ class TestFailures:
         assert release(store, conf, "holds-nothing") == []
         monkeypatch.undo()
         assert release(store, conf, "c1") == ["10.244.1.2"]
+
+    def test_usage_of_a_read_only_store_is_refused(
+        self, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/24")
+        reserve(store, conf, "c1")
+        monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_flag=os.ST_RDONLY))
+        with pytest.raises(StoreFailed, match="Read-only file system") as failure:
+            store.usage(conf, NETWORK)
+        assert failure.value.details == "mount the file system writable"
 
 
 def test_what_was_noted_as_free_and_is_taken_is_not_tried_again(tmp_path: Path) -> None:

@@ -117,3 +117,11 @@ def test_what_makes_a_folder_unfit_or_worth_a_note(tmp_path: Path) -> None:
     assert [note.partition(": ")[0].rpartition("/")[2] for note in found.notes] == [
         "10.244.0.6", "10.244.0.7", "10.244.0.8", "notes.txt",
     ]  # fmt: skip
+
+
+def test_a_network_does_not_move_into_its_own_folder(leases: DiskLeases, tmp_path: Path) -> None:
+    fill(leases, tmp_path, "a")
+    before = sorted(Path(tmp_path, NET).rglob("*"))
+    with pytest.raises(InvalidConf, match="lies in"):
+        migrate(leases, str(tmp_path), str(tmp_path / NET), NET, nothing)
+    assert sorted(Path(tmp_path, NET).rglob("*")) == before

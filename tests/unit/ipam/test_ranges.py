@@ -69,6 +69,7 @@ class TestCanonical:
             ({"start": "10.244.2.5"}, ["rangeStart"]),
             ({"start": "2001:db8::5"}, ["rangeStart"]),
             ({"gateway": "10.244.2.1"}, ["gateway"]),
+            ({"gateway": "10.244.1.255"}, ["gateway"]),  # the kernel takes no route through it
             ({"exclude": ["10.245.0.0/24"]}, ["exclude"]),
             ({"exclude": ["2001:db8::/64"]}, ["exclude"]),
             ({"start": "10.244.1.9", "end": "10.244.1.5"}, ["rangeStart"]),
