@@ -89,10 +89,7 @@ def serve(call: Call, worker: Worker) -> tuple[Reply | None, CallReport]:
         call.network = conf.name
         return conf
 
-    number = call.environ.get(NETNS_ERRNO, "")
-    ports = worker.ports(
-        call.netns_fd, int(number) if number.isdigit() else errno.ENOENT, stages, lines.append
-    )
+    ports = worker.ports(call.netns_fd, netns_errno(call.environ), stages, lines.append)
     reply: Reply | None
     try:
         reply = handle(call.environ, call.stdin, ports, load_conf)
@@ -106,6 +103,12 @@ def serve(call: Call, worker: Worker) -> tuple[Reply | None, CallReport]:
         reply = reply._replace(stderr=log.encode(errors="replace") + reply.stderr)
     ended_s = time.perf_counter()
     return reply, report(call, reply, begun_s - call.arrived_s, ended_s - begun_s, stages)
+
+
+def netns_errno(environ: Mapping[str, str]) -> int:
+    """Why the launcher could not open CNI_NETNS; ENOENT when it does not say so in digits."""
+    number = environ.get(NETNS_ERRNO, "")
+    return int(number) if number.isascii() and number.isdigit() else errno.ENOENT
 
 
 def report(

@@ -15,6 +15,7 @@ from ipam.lean_typing import Any, TypeVar
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+OWN = "/proc/thread-self/ns/net"
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def open_pod_netns(path: str) -> int:
 
 def open_own_netns() -> int:
     """A descriptor of the namespace this thread is in; the caller closes it. Raises OSError."""
-    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def verify(descriptor: int, path: str, own: int | None = None) -> None:
@@ -62,7 +63,7 @@ def verify(descriptor: int, path: str, own: int | None = None) -> None:
         kind = 0
     if kind != CLONE_NEWNET:
         raise InvalidNetns(f"CNI_NETNS {path!r} is not a network namespace")
-    here = os.stat("/proc/thread-self/ns/net") if own is None else os.fstat(own)
+    here = os.stat(OWN) if own is None else os.fstat(own)
     if os.path.samestat(os.fstat(descriptor), here):
         raise InvalidNetns(
             f"CNI_NETNS {path!r} is the namespace podwire runs in",
@@ -73,6 +74,11 @@ def verify(descriptor: int, path: str, own: int | None = None) -> None:
 def inode(descriptor: int) -> int:
     """The namespace's identity while it lives (nsfs inode)."""
     return os.fstat(descriptor).st_ino
+
+
+def own_inode() -> int:
+    """The identity of the namespace this thread is in. Raises OSError."""
+    return os.stat(OWN).st_ino
 
 
 def _setns(descriptor: int) -> None:

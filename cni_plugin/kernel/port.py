@@ -20,6 +20,7 @@ from cni_plugin.model.names import mac_address
 from cni_plugin.model.objects import HOST, POD, Element, Key, Obj
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns
+from ipam.node import read_boot_id
 from ipam.values import IPAddress
 
 MARK = "podwire "  # how the alias of our links begins, see model.names.alias
@@ -32,6 +33,13 @@ DAD_POLL_S = 0.02
 
 def _ipv6() -> str | None:
     return IPV6 if os.path.exists(IPV6) else None
+
+
+def _fresh_mac(bridge: str) -> str:
+    """The MAC of a bridge that is made now. The same each time on this node until it boots: whoever
+    makes a deleted one again, live pods still find it. Another one on every other node, also where
+    nodes are containers of one kernel (kind): two bridges may be joined."""
+    return mac_address("bridge", read_boot_id(), str(namespace.own_inode()), bridge)
 
 
 class OpenNetns:
@@ -63,7 +71,7 @@ class NodeKernel:
         return Facts(
             bridge=bridge,
             uplink_mtu=None if bridge or conf.mtu else uplink_mtu(self._places.host),
-            fresh_mac=mac_address("bridge", os.urandom(8).hex()),
+            fresh_mac=bridge.mac if bridge else _fresh_mac(conf.bridge),
             ipv6=self._places.on_host.recent(IPV6, _ipv6) is not None,
             forward_drops=self._forward_drops(),
         )

@@ -200,6 +200,19 @@ def test_a_bridge_of_ours_without_pods_is_readdressed(node: Node) -> None:
     assert node.addresses("cni0") == ["10.244.0.1/23"]
 
 
+def test_a_bridge_that_is_made_again_has_its_mac_again(node: Node) -> None:
+    network, living, later = Runtime(node, conf()), node.pod(), node.pod()
+    before = network.add(living)["interfaces"][0]
+    node.configure("link del cni0")
+    assert network.add(later)["interfaces"][0] == before
+
+
+def test_bridges_of_two_nodes_differ_in_their_macs(make_node: Callable[[str], Node]) -> None:
+    nodes = [make_node("a"), make_node("b")]
+    bridges = [Runtime(node, conf()).add(node.pod())["interfaces"][0] for node in nodes]
+    assert bridges[0]["mac"] != bridges[1]["mac"]
+
+
 def test_two_subnets_on_one_bridge_are_fine(node: Node) -> None:
     one = Runtime(node, conf(name="one"))
     other = Runtime(node, conf(name="other", ipam=ipam("10.244.1.0/24")))
