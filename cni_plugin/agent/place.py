@@ -34,19 +34,16 @@ def verify_folder(path: str) -> None:
         )
 
 
+class NodeTaken(CNIError):
+    """Another agent looks after the node."""
+
+
 def lock(path: str) -> int:
-    """A descriptor that holds the lock. Raises CNIError when another agent has it, OSError."""
+    """A descriptor that holds the lock. Raises NodeTaken when another agent has it, OSError."""
     try:
-        return acquire(f"{path}.lock", 0)
+        return acquire(path, 0)
     except LockTimeout as error:
-        raise CNIError("another agent of podwire serves this node", error.details) from error
-
-
-def unlock(path: str, held: int) -> None:
-    """Takes the lock's file away while it is held: who waits for it sees that, and asks anew."""
-    with suppress(OSError):
-        os.unlink(f"{path}.lock")
-    os.close(held)
+        raise NodeTaken("another agent of podwire serves this node", error.details) from error
 
 
 def listen(path: str, what: str = "calls") -> socket.socket:

@@ -7,7 +7,6 @@ Start: folder verified, lock taken, socket bound, modules loaded. Stop: no more 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
@@ -19,7 +18,8 @@ from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.desk import Desk
 from cni_plugin.agent.keeper import Keeper
 from cni_plugin.agent.notify import notify
-from cni_plugin.agent.place import listen, lock, unlock, verify_folder
+from cni_plugin.agent.place import NodeTaken, verify_folder
+from cni_plugin.agent.presence import NodeLock, SocketFile, look
 from cni_plugin.agent.report import Sink
 from cni_plugin.agent.server import Server
 from cni_plugin.agent.telemetry import Telemetry
@@ -43,7 +43,7 @@ NEEDED = (
     "cni_plugin.kernel.iptables",
     "ipam.plugin",
 )
-SOCKET_LOOK_S = 5.0
+PLACE_LOOK_S = 5.0
 UNDO_LIMIT_S = 5.0  # at a stop, for what is undone because nobody took its answer
 GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
@@ -51,8 +51,7 @@ GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all withou
 def run(config: AgentConfig) -> int:
     """Serves until SIGTERM or SIGINT; the exit status. Raises CNIError when it cannot start."""
     verify_folder(os.path.dirname(config.socket))
-    verify_folder(STATE_DIR)
-    held = lock(f"{STATE_DIR}/agent")  # wherever the socket is: one agent looks after the node
+    node = NodeLock(STATE_DIR)
     telemetry = Telemetry(config)
     try:
         for name in NEEDED:
@@ -62,10 +61,10 @@ def run(config: AgentConfig) -> int:
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.set_threshold(GC_EVERY)
         _allow_descriptors()
-        return asyncio.run(_serve(config, telemetry))
+        return asyncio.run(_serve(config, telemetry, node))
     finally:
         telemetry.close()
-        unlock(f"{STATE_DIR}/agent", held)
+        node.release()
 
 
 def _allow_descriptors() -> None:
@@ -74,7 +73,7 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
+async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> int:
     loop, sink = asyncio.get_running_loop(), telemetry.sink
     loop.set_exception_handler(lambda _loop, context: sink.event("error", _failure(context), {}))
     ending = asyncio.Event()
@@ -83,11 +82,12 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     cluster = _cluster(config, telemetry)  # first of all: what it asks for may not be there
     desk = Desk(loop, sink)
     telemetry.serve(loop, desk)
-    server = Server(loop, listen(config.socket), desk, sink)
+    file = SocketFile(config.socket)
+    server = Server(loop, file.make(), desk, sink)
     keeper = Keeper(config, sink, telemetry.readiness, lambda: desk.statuses.forget(""))
     rounds = asyncio.gather(
         keeper.run(),
-        _keep_socket(config.socket, server, sink),
+        _keep_place(node, file, server, sink, ending),
         *((cluster.run(),) if cluster else ()),
     )
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
@@ -97,8 +97,7 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
     telemetry.readiness.set("stop", "stopping")
     notify("STOPPING=1")
     sink.event("info", "stopping: what is under way is finished", {"calls": desk.open})
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(config.socket)
+    file.remove()
     server.stop_listening()
     rounds.cancel()
     finished = await _drained(desk, server, config.stop_limit_s)
@@ -109,7 +108,7 @@ async def _serve(config: AgentConfig, telemetry: Telemetry) -> int:
         cluster.close()
     if not finished:
         sink.event("error", "stopped with calls under way", {"calls": desk.open})
-    return 0 if finished else 1
+    return 0 if finished and not node.lost else 1
 
 
 def _cluster(config: AgentConfig, telemetry: Telemetry) -> ClusterRounds | None:
@@ -126,30 +125,25 @@ def _cluster(config: AgentConfig, telemetry: Telemetry) -> ClusterRounds | None:
     return ClusterRounds(config.cluster, source, sink, readiness, totals)
 
 
-async def _keep_socket(path: str, server: Server, sink: Sink) -> None:
-    """Makes the socket again when its file is gone: launchers look for nothing else."""
-    made = _identity(path)
+async def _keep_place(
+    node: NodeLock, file: SocketFile, server: Server, sink: Sink, ending: asyncio.Event
+) -> None:
+    """Makes lock and socket again when their files are gone: launchers look for nothing else."""
     while True:
-        await asyncio.sleep(SOCKET_LOOK_S)
-        if _identity(path) == made:
-            continue
+        await asyncio.sleep(PLACE_LOOK_S)
         try:
-            verify_folder(os.path.dirname(path))
-            server.listen_at(listen(path))
-            made = _identity(path)
+            gone, listener = look(node, file)
+        except NodeTaken as error:
+            sink.event("error", f"this agent ends, its lock was taken away: {error}", {})
+            ending.set()
+            return
         except (OSError, CNIError) as error:
             sink.event("error", f"the socket is gone and cannot be made again: {error}", {})
-        else:
-            sink.event("warning", "the socket was gone: it is made again", {"socket": path})
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """What tells one file from another; None where there is none."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+            continue
+        if listener:
+            server.listen_at(listener)
+        for what in gone:
+            sink.event("warning", f"{what} was gone: it is made again", {"socket": file.path})
 
 
 async def _drained(desk: Desk, server: Server, limit_s: float) -> bool:

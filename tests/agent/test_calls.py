@@ -14,7 +14,7 @@ import pytest
 
 from tests.agent.conftest import Call, outcomes
 from tests.netns.kit import GATEWAY4, MODES, POD4, conf, env, ipam, left
-from tests.support.agent import SOCKET, Agent, running
+from tests.support.agent import LIMIT_S, SOCKET, Agent, running
 from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
 
@@ -199,6 +199,16 @@ def test_a_second_agent_is_refused(node: Node, agent: Agent) -> None:
     assert done.returncode == 1
     assert "another agent" in done.stderr
     assert f"pid {agent.process.pid}" in done.stderr
+
+
+def test_an_agent_whose_lock_is_taken_away_ends_and_leaves_the_next_ones_files(
+    node: Node, agent: Agent
+) -> None:
+    node.run("rm", "-r", str(Path(SOCKET).parent))
+    with running(node) as following:  # it has the lock before the first looks for it
+        assert agent.process.wait(LIMIT_S) == 1
+        assert any("another agent" in line["message"] for line in agent.log())
+        following.call({"CNI_COMMAND": "VERSION"}, conf())
 
 
 def test_a_folder_that_others_may_use_is_refused(node: Node) -> None:
