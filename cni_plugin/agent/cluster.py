@@ -35,10 +35,12 @@ FAILED_S = 2.0  # after a pass that could not look
 UNHEARD = "its nodes are not known yet"
 
 _Ear = TypeVar("_Ear", Drift, FilterDrift)
+Ready = Callable[[Node, int | None], None]  # this node and its pods' MTU in bytes
 
 
 class ClusterRounds:
-    """Listens to the source and to the kernel, and lets the reconciler run."""
+    """Listens to the source and to the kernel, and lets the reconciler run. ready: told after each
+    pass that leaves the node ready for pods."""
 
     def __init__(
         self,
@@ -47,7 +49,9 @@ class ClusterRounds:
         sink: Sink,
         readiness: Readiness,
         totals: Totals,
+        ready: Ready = lambda _node, _mtu: None,
     ) -> None:
+        self._ready = ready
         self._sink = sink
         self._readiness = readiness
         self._host = Host()
@@ -213,6 +217,8 @@ class ClusterRounds:
             self._readiness.set(NAME, "; ".join(report.reasons))
         else:
             self._readiness.clear(NAME)
+            if report.node is not None:
+                self._ready(report.node, report.mtu)
         for one in report.refused:
             if one not in self._told_refused:
                 fields = {"node": one.node, "reason": one.reason}

@@ -23,7 +23,7 @@ from pydantic_core.core_schema import ValidationInfo
 from cni_plugin.agent.config_file import read_document
 from cni_plugin.agent.hosts import endpoint_fault, host_port
 from cni_plugin.cluster.conf import ClusterConf
-from cni_plugin.cni.errors import InvalidNetworkConfig
+from cni_plugin.cni.errors import CNIError, InvalidNetworkConfig
 from cni_plugin.cni.problems import Problem, path_of
 from cni_plugin.folder import STATE_DIR
 from ipam.values import DEFAULT_DATA_DIR
@@ -144,12 +144,26 @@ def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
         document = {**document, "socket": socket}
     where = path or "the command line"
     try:
-        return AgentConfig.model_validate(document)
+        config = AgentConfig.model_validate(document)
     except RecursionError as error:
         raise InvalidNetworkConfig(f"{where} refers to itself") from error
     except ValidationError as error:
         faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
         raise InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join(faults[1:])) from error
+    _try_template(config, where)
+    return config
+
+
+def _try_template(config: AgentConfig, where: str) -> None:
+    """The config list is needed later: what is wrong with its template is told now."""
+    conflist = config.cluster.conflist if config.cluster else None
+    if conflist is None:
+        return
+    try:
+        conflist.read_template()
+    except CNIError as error:
+        told = f"{where}: cluster.conflist.template: {error.msg}"
+        raise InvalidNetworkConfig(told, error.details) from error
 
 
 def _fault(error: Mapping[str, Any]) -> str:

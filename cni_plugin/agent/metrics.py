@@ -158,6 +158,8 @@ class ClusterNumbers(Collector):
             ("relists", "How often all nodes were listed anew.", totals.lists),
         ):
             yield CounterMetricFamily(f"podwire_cluster_source_{name}", text, count)
+        if totals.conflist is not None:
+            yield from _of_conflist(totals)
         refused = GaugeMetricFamily(
             "podwire_cluster_refused", "Ranges and addresses that are not used.", labels=("reason",)
         )
@@ -175,6 +177,20 @@ class ClusterNumbers(Collector):
         yield CounterMetricFamily(
             "podwire_cluster_pass_seconds", "Time that passes took.", totals.seconds
         )
+
+
+def _of_conflist(totals: Totals) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "podwire_cluster_conflist",
+        "1: the runtime's config list is there as it should be.",
+        int(bool(totals.conflist)),
+    )
+    rivals = GaugeMetricFamily(
+        "podwire_cluster_conflist_rivals", "Config lists of others beside it.", labels=("order",)
+    )
+    for order in ("before", "after"):
+        rivals.add_metric((order,), totals.rivals[order])
+    yield rivals
 
 
 def node_stats(data_dirs: tuple[str, ...]) -> list[Stat]:

@@ -29,6 +29,7 @@ from ipam.lean_typing import quicken
 
 if TYPE_CHECKING:
     from cni_plugin.agent.cluster import ClusterRounds
+    from cni_plugin.agent.conflist import ConflistKeeper
 
 # Loaded before the first call, not during it.
 NEEDED = (
@@ -79,7 +80,8 @@ async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> i
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    cluster = _cluster(config, telemetry)  # first of all: what it asks for may not be there
+    # First of all: what it asks for may not be there.
+    cluster, conflist = _cluster(config, telemetry)
     desk = Desk(loop, sink)
     telemetry.serve(loop, desk)
     file = SocketFile(config.socket)
@@ -89,6 +91,7 @@ async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> i
         keeper.run(),
         _keep_place(node, file, server, sink, ending),
         *((cluster.run(),) if cluster else ()),
+        *((conflist.run(),) if conflist else ()),  # last: from then on there are pods
     )
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
     telemetry.readiness.clear("start")
@@ -97,6 +100,8 @@ async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> i
     telemetry.readiness.set("stop", "stopping")
     notify("STOPPING=1")
     sink.event("info", "stopping: what is under way is finished", {"calls": desk.open})
+    if conflist:
+        await conflist.withdraw()
     file.remove()
     server.stop_listening()
     rounds.cancel()
@@ -106,23 +111,33 @@ async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> i
     keeper.close()
     if cluster:
         cluster.close()
+    if conflist:
+        conflist.close()
     if not finished:
         sink.event("error", "stopped with calls under way", {"calls": desk.open})
     return 0 if finished and not node.lost else 1
 
 
-def _cluster(config: AgentConfig, telemetry: Telemetry) -> ClusterRounds | None:
-    """None: the node is by itself, and nothing of it is loaded."""
-    if config.cluster is None:
-        return None
+def _cluster(
+    config: AgentConfig, telemetry: Telemetry
+) -> tuple[ClusterRounds | None, ConflistKeeper | None]:
+    """None: the node is by itself, and nothing of it is loaded; nobody wants a config list."""
+    conf = config.cluster
+    if conf is None:
+        return None, None
     from cni_plugin.agent.cluster import ClusterRounds
+    from cni_plugin.agent.conflist import ConflistKeeper
     from cni_plugin.agent.sources import make_source
     from cni_plugin.agent.totals import Totals
 
     sink, readiness, totals = telemetry.sink, telemetry.readiness, Totals()
-    source = make_source(config.cluster, sink, readiness, totals)
+    source = make_source(conf, sink, readiness, totals)
     telemetry.watch_cluster(totals)
-    return ClusterRounds(config.cluster, source, sink, readiness, totals)
+    if conf.conflist is None:
+        return ClusterRounds(conf, source, sink, readiness, totals), None
+    kept = (*conf.cluster_cidrs, *conf.non_masquerade_cidrs)
+    conflist = ConflistKeeper(conf.conflist, kept, sink, readiness, totals)
+    return ClusterRounds(conf, source, sink, readiness, totals, conflist.ready), conflist
 
 
 async def _keep_place(

@@ -19,3 +19,5 @@ class Totals:
         self.steps: Counter[str] = Counter()  # by kind, ever
         self.passes: Counter[str] = Counter()  # whole | change, ever
         self.seconds = 0.0  # of all passes
+        self.conflist: bool | None = None  # it is there as wanted; None: nobody wants one
+        self.rivals: Counter[str] = Counter()  # other config lists, before | after it, now

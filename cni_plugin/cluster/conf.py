@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from cni_plugin.backend.view import DEFAULT_PORT, DEFAULT_VNI, Settings
 from cni_plugin.cluster.admission import Rules
+from cni_plugin.cluster.conflist_conf import ConflistConfig
 from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.kube_conf import KubernetesConfig
 from cni_plugin.cni.names import ID_ACCEPTED, id_fault
@@ -85,6 +86,7 @@ class ClusterConf(_Model):
     egress_ttl: Annotated[int | None, Field(alias="egressTTL", ge=1, le=255, strict=True)] = None
     mtu: Annotated[int, Field(ge=576, lt=1 << 16, strict=True)] | None = None
     vxlan: VxlanConf = VxlanConf()
+    conflist: ConflistConfig | None = None  # without it the agent writes none
 
     @field_validator("node")
     @classmethod

@@ -18,8 +18,11 @@ from cni_plugin.cni.names import shown
 from cni_plugin.cni.problems import Problem, path_of, raise_problems
 from ipam.values import IPNetwork
 
-CAPABILITIES = ("dns", "ips", "mac")  # those that a runtime gives without a plugin after podwire
-# Which files a runtime reads. Source: libcni's ConfFiles as containerd and CRI-O call it.
+DEFAULT_PATH = "/etc/cni/net.d/10-podwire.conflist"
+# What podwire serves itself, so that no other plugin of the list needs it: the one place to add to.
+CAPABILITIES = ("bandwidth", "dns", "ips", "mac")
+# Which files a runtime reads, those with a dot before their name too. Source: libcni's ConfFiles as
+# containerd and CRI-O call it.
 SUFFIXES = (".conf", ".conflist", ".json")
 DEFAULT_TEMPLATE: Mapping[str, Any] = {
     "cniVersion": "1.1.0",
@@ -87,7 +90,12 @@ def read_template(data: bytes, source: str) -> dict[str, Any]:
 
 def rivals(own: str, names: Iterable[str]) -> tuple[str, ...]:
     """The config files beside our own, in the order in which a runtime prefers them: by name."""
-    return tuple(sorted(n for n in names if n != own and n.endswith(SUFFIXES) and n[0] != "."))
+    return tuple(sorted(n for n in names if n != own and n.endswith(SUFFIXES)))
+
+
+def is_second(own: str, others: Iterable[str]) -> bool:
+    """Whether a runtime takes one of the others rather than our own."""
+    return any(name < own for name in others)
 
 
 def rivalry(folder: str, own: str, others: tuple[str, ...]) -> str:
@@ -96,7 +104,7 @@ def rivalry(folder: str, own: str, others: tuple[str, ...]) -> str:
     if not others:
         return ""
     listed = ", ".join(map(shown, others))
-    if min(others) < own:
+    if is_second(own, others):
         return (
             f"{folder} also holds {listed}: a runtime takes {shown(min(others))} rather than {own},"
             " by the order of names; move away what is not to be used"

@@ -5,6 +5,7 @@ In a cluster of 5,000 nodes one that joins costs its own three objects, and not 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from cni_plugin.backend import backend
@@ -54,6 +55,11 @@ class Desired:
         for k in gone:
             del self.objects[k]
         return Change(wanted, gone)
+
+    @property
+    def common(self) -> Collection[Key]:
+        """Of all that is wanted, what depends on no peer."""
+        return self._common.keys()
 
     @property
     def unreached(self) -> dict[str, tuple[str, ...]]:

@@ -1,17 +1,14 @@
-"""Keys of the agent's config for a Kubernetes cluster: the API's access, and the config list.
+"""Keys of the agent's config for the access to the Kubernetes API.
 
 kubernetes: {server: https://192.0.2.1:6443, kubeconfig: /etc/podwire/kubeconfig}
-conflist: {path: /etc/cni/net.d/10-podwire.conflist, template: /etc/podwire/t.json, onStop: keep}
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cni_plugin.cluster.conflist import DEFAULT_TEMPLATE, SUFFIXES, read_template
 from cni_plugin.cluster.kube_choice import SERVICE_ACCOUNT, Choice
 
 PATH_MAX = 4095  # bytes, PATH_MAX - 1 of linux/limits.h
@@ -21,7 +18,8 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """The path itself. Raises ValueError unless it is absolute."""
     if not path.startswith("/") or "\0" in path or len(path.encode()) > PATH_MAX:
         raise ValueError("an absolute path")
     return path
@@ -41,39 +39,10 @@ class KubernetesConfig(_Model):
     @field_validator("kubeconfig", "service_account", "state_file")
     @classmethod
     def _path(cls, path: str | None) -> str | None:
-        return None if path is None else _absolute(path)
+        return None if path is None else absolute(path)
 
     def choice(self) -> Choice:
         """The same for who connects."""
         return Choice(
             self.kubeconfig or "", self.server or "", self.server_name, self.service_account
         )
-
-
-class ConflistConfig(_Model):
-    """The config list that the agent writes."""
-
-    path: str = "/etc/cni/net.d/10-podwire.conflist"
-    template: str | None = None  # absent: bridge mode with the node's ranges
-    # remove: no new pods while the agent is away. keep: they come, by calls without it.
-    on_stop: Literal["keep", "remove"] = Field(default="keep", alias="onStop")
-
-    @field_validator("path")
-    @classmethod
-    def _own_path(cls, path: str) -> str:
-        if not path.endswith(SUFFIXES[1]):
-            raise ValueError(f"a path that ends in {SUFFIXES[1]}")
-        return _absolute(path)
-
-    @field_validator("template")
-    @classmethod
-    def _template_path(cls, path: str | None) -> str | None:
-        return None if path is None else _absolute(path)
-
-    def read_template(self) -> Mapping[str, Any]:
-        """The template, tried. Raises OSError, DecodeFailure, InvalidNetworkConfig and
-        UnsupportedField."""
-        if self.template is None:
-            return DEFAULT_TEMPLATE
-        with open(self.template, "rb") as file:
-            return read_template(file.read(), self.template)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from cni_plugin.backend import desired, pod_mtu
@@ -21,7 +21,7 @@ from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
 from cni_plugin.cluster.values import HOST_GW, Cluster, Node, Refused, Underlay
 from cni_plugin.kernel import cluster as kernel
-from cni_plugin.kernel.execute import Outcome, apply
+from cni_plugin.kernel.execute import Outcome, StepFailed, apply
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import Key, Obj, Vxlan, key
@@ -124,6 +124,7 @@ class Reconciler:
         self._hold(chosen.held, whole=whole)
         outcome = self._apply(chosen.steps, there)
         drift = [s for s in outcome.done if _was_there(s, believed)] if whole else []
+        reasons += _lacking(outcome, self.desired.common)
         report = self._report(cluster, used, reasons, whole=whole)
         mtu = pod_mtu(report.backend, underlays, self._plan.settings.mtu)
         return self._with_outcome(report, chosen, outcome, drift)._replace(mtu=mtu)
@@ -286,6 +287,15 @@ def _reasons(name: str, used: Admitted, missing: list[IPAddress]) -> Iterable[st
         yield f"node {name} has no address yet"
     for address in missing:
         yield f"{address}, an address of node {name}, is on none of its links that are up"
+
+
+def _lacking(outcome: Outcome, common: Collection[Key]) -> Iterable[str]:
+    """What fails of one peer is that peer's, and the others are served; what the node itself needs
+    it needs for all."""
+    for one in outcome.failures:
+        if isinstance(one, StepFailed) and key(one.step.subject) in common:
+            yield f"what the node itself needs cannot be made: {one}"
+            return
 
 
 def _first(lines: list[str]) -> tuple[str, ...]:

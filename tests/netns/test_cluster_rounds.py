@@ -15,7 +15,8 @@ from cni_plugin.agent.cluster import ClusterRounds
 from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.totals import Totals
-from cni_plugin.backend.vxlan import vtep_mac
+from cni_plugin.backend.view import DEFAULT_PORT, DEFAULT_VNI
+from cni_plugin.backend.vxlan import tunnel_name, vtep_mac
 from cni_plugin.cluster.conf import ClusterConf, SourceConf
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.kernel.namespace import inside
@@ -81,7 +82,15 @@ class Subject:
         self.told = Told()
         self.readiness = Readiness()
         conf = ClusterConf(source=SourceConf(file="/none"), node="a", backend=backend)
-        self.rounds = ClusterRounds(conf, source, self.told, self.readiness, Totals())
+        self.ready: list[tuple[str, int | None]] = []  # the passes after which pods may come
+        self.rounds = ClusterRounds(
+            conf,
+            source,
+            self.told,
+            self.readiness,
+            Totals(),
+            lambda me, mtu: self.ready.append((me.name, mtu)),
+        )
 
     async def until(self, condition: Callable[[], object], limit_s: float = LIMIT_S) -> float:
         """How long it took, in seconds."""
@@ -141,8 +150,10 @@ def test_readiness_follows_what_is_known_of_this_node(tell: Callable[..., Subjec
                 subject.source.say(said)
             await subject.until(lambda: subject.readiness.reasons() not in seen)
             seen.append(subject.readiness.reasons())
+            assert not subject.ready or not seen[-1]
+        await subject.until(lambda: subject.ready)
 
-    tell(story)
+    assert tell(story).ready[0] == ("a", 1500)
     assert seen == [
         ("cluster: its nodes are not known yet",),
         ("cluster: the source knows no node a: is `cluster.node` its name?",),
@@ -218,6 +229,28 @@ def test_a_failure_is_told_once_and_tried_again(tell: Callable[..., Subject]) ->
     (failure,) = subject.told.failures
     assert "File exists" in failure
     assert subject.told.repairs == []
+
+
+def test_what_fails_of_a_peer_is_the_peers_and_of_the_node_itself_is_a_reason(
+    tell: Callable[..., Subject],
+) -> None:
+    name = tunnel_name(4, DEFAULT_VNI, DEFAULT_PORT)
+
+    async def story(subject: Subject) -> None:
+        subject.place.configure("route add 10.244.2.0/24 via 192.0.2.9 proto static")
+        subject.place.configure(f"link add {name} type veth peer name somebodys")
+        subject.source.say(Cluster((A, B)))
+        await subject.until(
+            lambda: "itself needs cannot be made" in str(subject.readiness.reasons())
+        )
+        assert subject.ready == []
+        subject.place.configure(f"link del {name}")
+        await subject.until(lambda: not subject.readiness.reasons())
+        assert subject.ready == [("a", 1450)]
+        assert subject.rounds.totals.steps["fail"], "the foreign route is still in the way"
+
+    subject = tell(story, "vxlan")
+    assert [line for line in subject.told.failures if "10.244.2.0/24" in line]
 
 
 def test_a_pass_that_cannot_look_is_told_and_the_node_is_not_ready(

@@ -21,6 +21,7 @@ def test_every_metric_and_no_other() -> None:
     metrics.watch_lanes(lambda: 0, ())
     totals = Totals()
     totals.heard = True  # a peers file says nothing of it
+    totals.conflist = True
     metrics.watch_cluster(totals)
     names = {
         {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(

@@ -10,6 +10,7 @@ from ipaddress import ip_network
 import pytest
 from pydantic import ValidationError
 
+from cni_plugin.agent.config import read_config
 from cni_plugin.cluster.conflist import (
     DEFAULT_TEMPLATE,
     SAMPLE,
@@ -19,11 +20,12 @@ from cni_plugin.cluster.conflist import (
     rivalry,
     rivals,
 )
+from cni_plugin.cluster.conflist_conf import ConflistConfig
 from cni_plugin.cluster.conflist_file import ConflistFile
 from cni_plugin.cluster.kube_choice import Choice
-from cni_plugin.cluster.kube_conf import ConflistConfig, KubernetesConfig
+from cni_plugin.cluster.kube_conf import KubernetesConfig
 from cni_plugin.cni.conf_review import review_list
-from cni_plugin.cni.errors import CNIError, InvalidNetworkConfig, UnsupportedField
+from cni_plugin.cni.errors import CNIError, DecodeFailure, InvalidNetworkConfig, UnsupportedField
 
 DUAL = NodeValues(
     (ip_network("10.244.1.0/24"), ip_network("2001:db8:0:1::/64")),
@@ -50,7 +52,7 @@ def test_the_default_is_bridge_mode_with_the_nodes_values():
                     "type": "podwire-ipam",
                     "ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "2001:db8:0:1::/64"}]],
                 },
-                "capabilities": {"dns": True, "ips": True, "mac": True},
+                "capabilities": {"bandwidth": True, "dns": True, "ips": True, "mac": True},
             }
         ],
     }
@@ -111,8 +113,9 @@ def test_rivals_by_the_order_of_names():
         "README",
         "05-y.json",
         "x.conflist.bak",
+        ".05-hidden.conf",
     ]
-    assert rivals(OWN, names) == ("05-y.json", "10-a.conf", "87-x.conflist")
+    assert rivals(OWN, names) == (".05-hidden.conf", "05-y.json", "10-a.conf", "87-x.conflist")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_the_file_is_written_once_and_0600(tmp_path):
     path = tmp_path / "etc/cni/net.d" / OWN
     file = ConflistFile(str(path))
     data = render(DEFAULT_TEMPLATE, DUAL)
-    assert file.rivalry() == ""
+    assert file.rivals() == ()
     assert file.write(data)
     before = path.stat()
     assert stat.S_IMODE(before.st_mode) == 0o600
@@ -149,8 +152,9 @@ def test_rivals_are_told_and_left_alone(tmp_path):
     file = ConflistFile(str(tmp_path / OWN))
     file.write(b"{}\n")
     (tmp_path / "05-other.conflist").write_text("{}")
-    assert '"05-other.conflist" rather than' in file.rivalry()
-    assert sorted(os.listdir(tmp_path)) == ["05-other.conflist", OWN]
+    (tmp_path / "01-folder.conf").mkdir()
+    assert file.rivals() == ("05-other.conflist",)
+    assert sorted(os.listdir(tmp_path)) == ["01-folder.conf", "05-other.conflist", OWN]
 
 
 def test_only_what_was_written_is_withdrawn(tmp_path):
@@ -179,14 +183,60 @@ def test_the_keys_and_their_defaults():
     assert full.choice() == Choice("/k", "https://192.0.2.1:6443", "api")
 
 
-def test_a_template_file_is_read_and_tried(tmp_path):
+def test_a_template_is_a_file_or_the_list_itself(tmp_path):
     path = tmp_path / "t.json"
     path.write_bytes(template())
     conf = ConflistConfig.model_validate({"template": str(path), "onStop": "remove"})
     assert conf.read_template()["name"] == "mine"
+    inline = ConflistConfig.model_validate({"template": json.loads(template())})
+    assert inline.read_template() == conf.read_template()
     path.write_bytes(template(mtu="${x}"))
     with pytest.raises(InvalidNetworkConfig):
         conf.read_template()
+
+
+@pytest.mark.parametrize(
+    ("conflist", "told"),
+    [
+        ("{path: net.d/x.conflist}", 'cluster.conflist.path is "net.d/x.conflist", accepted: an'),
+        ("{path: /etc/x.conf}", "ends in NAME.conflist"),
+        ("{template: 7}", "cluster.conflist.template is 7, accepted: the absolute path of"),
+        ("{template: t.json}", 'cluster.conflist.template is "t.json", accepted: an absolute path'),
+        ("{onStop: perhaps}", 'cluster.conflist.onStop is "perhaps"'),
+        ("{file: x}", "cluster.conflist.file is no key of the agent's config"),
+        ("{template: {name: x}}", "cluster.conflist.template: the template is no config list"),
+        (
+            '{template: {cniVersion: 1.0.0, name: x, plugins: [{type: podwire, mtu: "${MTU}"}]}}',
+            'cluster.conflist.template: plugins[0].mtu is "${MTU}", accepted: one of ${ranges}',
+        ),
+        (
+            "{template: {cniVersion: 1.0.0, name: x, plugins: [{at: 2026-01-01}]}}",
+            "cluster.conflist.template: the template is no JSON",
+        ),
+    ],
+)
+def test_the_agents_config_says_what_is_wrong_with_it(tmp_path, conflist, told):
+    path = tmp_path / "agent.yaml"
+    path.write_text(f"cluster: {{source: {{file: /p}}, conflist: {conflist}}}")
+    with pytest.raises(CNIError) as caught:
+        read_config(str(path))
+    assert told in str(caught.value)
+
+
+def test_the_agents_config_needs_the_templates_file(tmp_path):
+    path = tmp_path / "agent.yaml"
+    path.write_text(f"cluster: {{source: {{file: /p}}, conflist: {{template: {tmp_path}/t.json}}}}")
+    with pytest.raises(OSError, match="No such file") as caught:
+        read_config(str(path))
+    assert caught.value.filename == f"{tmp_path}/t.json"
+    (tmp_path / "t.json").write_bytes(template())
+    found = read_config(str(path)).cluster
+    assert found is not None
+    assert found.conflist is not None
+    os.unlink(tmp_path / "t.json")
+    os.mkfifo(tmp_path / "t.json")  # nobody writes to it
+    with pytest.raises(DecodeFailure, match="is empty"):
+        found.conflist.read_template()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from cni_plugin.agent.config import read_config
 from cni_plugin.cluster.conflist import SAMPLE, placeholders, read_template
-from cni_plugin.cluster.kube_conf import ConflistConfig, KubernetesConfig
+from cni_plugin.cluster.conflist_conf import ConflistConfig
+from cni_plugin.cluster.kube_conf import KubernetesConfig
 from cni_plugin.cluster.kube_node import BACKEND, PUBLIC_ADDRESS, VTEP_MACS
 from cni_plugin.cluster.values import Node
 from tests.support.kube_api import KubeApi, node_object
@@ -19,8 +21,14 @@ from tests.unit.cluster.kit import following, until
 TEXT = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text()
 
 
-def block(kind: str) -> str:
-    return TEXT.split(f"```{kind}\n")[-1].split("```")[0]
+def block(kind: str, having: str) -> str:
+    """The only one of its kind that has a word."""
+    (found,) = [
+        text
+        for text in (part.split("```")[0] for part in TEXT.split(f"```{kind}\n")[1:])
+        if having in text
+    ]
+    return found
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -42,7 +50,7 @@ def test_the_role_is_what_is_asked_of_the_api(tmp_path):
                 for one in api.asked
             }
 
-    rules = yaml.safe_load(block("yaml"))["rules"]
+    rules = yaml.safe_load(block("yaml", "ClusterRole"))["rules"]
     role = {(verb, name) for rule in rules for name in rule["resources"] for verb in rule["verbs"]}
     assert asyncio.run(main()) == role
     cells = rows("verb")
@@ -64,4 +72,12 @@ def test_every_annotation():
 def test_every_placeholder_and_a_template_that_works():
     listed = [json.loads(cell[0]) for cell in rows("placeholder")[::2]]
     assert listed == list(placeholders(SAMPLE))
-    read_template(block("json").encode(), "the sample")
+    read_template(block("json", "plugins").encode(), "the sample")
+
+
+def test_the_config_that_writes_the_list(tmp_path):
+    path = tmp_path / "agent.yaml"
+    path.write_text(block("yaml", "conflist:"))
+    found = read_config(str(path)).cluster
+    assert found is not None
+    assert found.conflist == ConflistConfig()
