@@ -2,8 +2,9 @@
 
     PYTHON hack/tree OUTPUT [--site FOLDER]
 
-OUTPUT is replaced. --site: where podwire and its packages are installed, otherwise where this Python
-has its own. docs/installer.md says what is in it. Needs ldd, a C compiler and, for the size, strip.
+OUTPUT is replaced. --site: where podwire and its packages are installed, otherwise where this
+Python has its own. docs/installer.md says what is in it. Needs ldd, a C compiler and, for the size,
+strip.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from packages import add_packages, add_stdlib, closure
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="hack/tree")
     parser.add_argument("output", type=Path, metavar="OUTPUT")
     parser.add_argument("--site", type=Path, default=Path(sysconfig.get_path("purelib")))
@@ -46,7 +48,7 @@ def build(tree: Path, site: Path) -> None:
     python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     dynload = next(Path(p) for p in sys.path if p.endswith("lib-dynload"))
     add_interpreter(tree, python)
-    add_stdlib(tree, stdlib, dynload, lib)
+    add_stdlib(stdlib, dynload, lib)
     add_packages(tree, site, lib)
     origins = [python, *dynload.glob("*.so"), *site.rglob("*.so")]
     names = {file.name for file in lib.rglob("*.so")}

@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 INSTALLED = "/opt/podwire/current"  # cni_plugin.install.place; the launcher has it compiled in
 LIBRARY = re.compile(r"(\S+) => (/\S+) \(")
-LOADER = re.compile(r"^\s*(/\S+/ld-\S+) \(|(\S*/ld-linux\S*) => (/\S+) \(", re.M)
+LOADER = re.compile(r"^\s*(/\S+/ld-\S+) \(|(\S*/ld-linux\S*) => (/\S+) \(", re.MULTILINE)
 
 
 def needed(executable: Path) -> tuple[dict[str, Path], Path | None]:

@@ -18,7 +18,7 @@ REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[^;]*(?:;.*extra == ['\"]([^'\"]+)['
 DATA = (".json", ".typed", ".c")
 
 
-def add_stdlib(tree: Path, stdlib: Path, dynload: Path, lib: Path) -> None:
+def add_stdlib(stdlib: Path, dynload: Path, lib: Path) -> None:
     """lib: the folder of the tree for it."""
     for entry in sorted(stdlib.iterdir()):
         if not in_stdlib(entry.name):
