@@ -1,6 +1,6 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher clean
+.PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench-cluster: ## a cluster of 100 to 5,000 nodes beside `ip -batch`, and packet
 
 launcher: ## build/launcher/podwire, static; CC=aarch64-linux-gnu-gcc PYTHON_TREE=/opt/podwire
 	@hack/setup.sh launcher hack/launcher.sh build/launcher/podwire
+
+tree: ## build/tree, the relocatable Python with podwire that `podwire install` puts on a node
+	@hack/setup.sh tree .venv/bin/python hack/tree build/tree
 
 bench-profile: ## where an ADD's and a DEL's time goes, stage by stage, beside the kernel's floor
 	@hack/setup.sh bench hack/sandbox.sh .venv/bin/python hack/bench/profile.py

@@ -1,14 +1,15 @@
 #!/bin/sh
-# The launcher as one static executable, with the flags of every build: of `make launcher` and
-# of the suite.
+# The launcher as one static executable, with the flags of every build: of `make launcher`, of
+# the tree and of the suite.
 #
 #   hack/launcher.sh OUTPUT
 #
 # CC: musl-gcc where there is one (a tenth of the size), otherwise gcc; a cross compiler does
-# too. PYTHON_TREE and AGENT_SOCKET: the paths compiled in.
+# too. PYTHON_TREE and AGENT_SOCKET: the paths compiled in. SOURCE: another program than the
+# launcher, relative to the repository.
 set -eu
 [ $# -eq 1 ] || { echo "usage: hack/launcher.sh OUTPUT" >&2; exit 2; }
-source=$(dirname "$0")/../cni_plugin/launcher/launcher.c
+source=$(dirname "$0")/../${SOURCE:-cni_plugin/launcher/launcher.c}
 CC=${CC:-$(command -v musl-gcc || echo gcc)}
 
 build() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, made when missing or out of date; then the command, if any.
 #
-#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher [COMMAND [ARGUMENT...]]
+#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree [COMMAND [ARGUMENT...]]
 #
 # .venv gets podwire itself as a user would have it: a normal install from a built wheel, not
 # an editable one, whose import hook costs start-up time in every run of the executable.
@@ -40,7 +40,11 @@ case $target in
         ;;
     lint | fmt) needs_tools=yes wanted= ;;
     launcher) wanted="gcc:gcc /usr/include/spawn.h:libc6-dev" ;;
-    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher [COMMAND...]" ;;
+    tree) # which of the packages it takes, it decides itself
+        needs_tools=yes
+        wanted="gcc:gcc /usr/include/spawn.h:libc6-dev strip:binutils"
+        ;;
+    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree [COMMAND...]" ;;
 esac
 
 # Debian keeps ip, nft and others out of an ordinary user's PATH.

@@ -62,8 +62,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"
 BY_FOLDER = (
     "unit", "property", "protocol", "netns", "agent", "cluster", "faults", "e2e", "launcher",
+    "install",
 )  # fmt: skip
-IN_SANDBOX = ("protocol", "netns", "agent", "cluster", "faults", "e2e")
+IN_SANDBOX = ("protocol", "netns", "agent", "cluster", "faults", "e2e", "install")
 NO_SANDBOX = pytest.StashKey[str]()
 
 
@@ -199,3 +200,16 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [ROOT / "hack" / "launcher.sh", built], check=True, env={**os.environ, "CC": "gcc"}
     )
     return built
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """podwire's relocatable Python tree, made of the Python that runs the tests by the builder that
+    the image uses. PODWIRE_TREE: another one, as built by `make tree`."""
+    if "PODWIRE_TREE" in os.environ:
+        return Path(os.environ["PODWIRE_TREE"]).resolve()
+    need.tool("gcc")
+    made = tmp_path_factory.mktemp("tree") / "tree"
+    command = [sys.executable, ROOT / "hack" / "tree", made]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "CC": "gcc"})
+    return made

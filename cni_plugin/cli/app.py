@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "schema": Command("cni_plugin.cli.schema", "print the JSON Schema of the configuration"),
     "ipam": Command("cni_plugin.cli.ipam", "addresses: list, count, check, repair, free, reserve"),
     "agent": Command("cni_plugin.cli.agent", "serve calls from warm Python, and heal the node"),
+    "install": Command("cni_plugin.cli.install", "put podwire on this node, or replace it"),
     "completion": Command("cni_plugin.cli.completion", "print a completion script for a shell"),
 }
 

@@ -111,6 +111,14 @@ static bool wait_for(int fd, short events)
     return left_ms > 0 && poll(&(struct pollfd){.fd = fd, .events = events}, 1, (int)left_ms) != 0;
 }
 
+/* Whether this is podwire-ipam, the same program by another name: other plugins execute it for an
+ * address. */
+static bool is_ipam(int argc, char **argv)
+{
+    const char *name = argc ? strrchr(argv[0], '/') : NULL;
+    return argc && !strcmp(name ? name + 1 : argv[0], "podwire-ipam");
+}
+
 /* Executes Python in this process's place, with `input` as its stdin unless that is NULL.
  * request_id: of what the agent may have begun, for Python to find and complete, or NULL. */
 static _Noreturn void run_directly(int argc, char **argv, const char *input, size_t size,
@@ -122,7 +130,8 @@ static _Noreturn void run_directly(int argc, char **argv, const char *input, siz
     /* -I: nothing of the caller's environment or folder is imported; -B: nothing is written
      * beside the sources. The kernel keeps argv below a quarter of the stack: a copy has room. */
     char *args[argc + 6];
-    memcpy(args, (char *[]){(char *)python, "-I", "-B", "-m", "cni_plugin", NULL}, 6 * sizeof *args);
+    char *module = is_ipam(argc, argv) ? "ipam.plugin" : "cni_plugin";
+    memcpy(args, (char *[]){(char *)python, "-I", "-B", "-m", module, NULL}, 6 * sizeof *args);
     if (argc) /* kernels before 5.18 let a program start without even its name */
         memcpy(args + 5, argv + 1, (size_t)argc * sizeof *args); /* its NULL too */
     int copy = input ? memfd_create("stdin", MFD_CLOEXEC) : STDIN_FILENO;
@@ -308,7 +317,7 @@ int main(int argc, char **argv)
     const char *netns_path = getenv("CNI_NETNS"), *wait = getenv("PODWIRE_DEADLINE_MS");
     socket_path = getenv("PODWIRE_SOCKET");
     socket_path = use && !strcmp(use, "off") ? "" : socket_path ? socket_path : AGENT_SOCKET;
-    if (!command || !*command)
+    if (!command || !*command || is_ipam(argc, argv)) /* the agent serves whole attachments only */
         run_directly(argc, argv, NULL, 0, NULL);
     hold_places();
     signal(SIGPIPE, SIG_IGN); /* a reader that is gone shall be an error of write */
