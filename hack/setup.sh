@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, made when missing or out of date; then the command, if any.
 #
-#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher [COMMAND [ARGUMENT...]]
+#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|manifests [COMMAND [ARGUMENT...]]
 #
 # .venv gets podwire itself as a user would have it: a normal install from a built wheel, not
 # an editable one, whose import hook costs start-up time in every run of the executable.
@@ -40,7 +40,9 @@ case $target in
         ;;
     lint | fmt) needs_tools=yes wanted= ;;
     launcher) wanted="gcc:gcc /usr/include/spawn.h:libc6-dev" ;;
-    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher [COMMAND...]" ;;
+    manifests) wanted= ;;
+    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|manifests" \
+        "[COMMAND...]" ;;
 esac
 
 # Debian keeps ip, nft and others out of an ordinary user's PATH.
@@ -201,4 +203,9 @@ if [ "$target" != launcher ] && ! is_current; then
     flock -s 9
 fi
 system_packages
+# kubectl and helm; a test that finds none says so.
+case $target in
+    manifests) .venv/bin/python hack/tools.py ;;
+    test) .venv/bin/python hack/tools.py || say "no kubectl and helm in build/tools" ;;
+esac
 [ $# -eq 0 ] || exec "$@"
