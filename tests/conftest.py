@@ -62,6 +62,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SANDBOX = ROOT / "hack" / "sandbox.sh"
 BY_FOLDER = (
     "unit", "property", "protocol", "netns", "agent", "cluster", "faults", "e2e", "launcher",
+    "manifests",
 )  # fmt: skip
 IN_SANDBOX = ("protocol", "netns", "agent", "cluster", "faults", "e2e")
 NO_SANDBOX = pytest.StashKey[str]()

@@ -45,7 +45,9 @@ class NodeTaken(CNIError):
 
 def _is_only_too_open(path: str, found: os.stat_result) -> bool:
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return bool(ours and found.st_mode & 0o055) and not found.st_mode & 0o022 and not os.listdir(path)
+    return (
+        bool(ours and found.st_mode & 0o055) and not found.st_mode & 0o022 and not os.listdir(path)
+    )
 
 
 def lock(path: str) -> int:
