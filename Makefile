@@ -1,6 +1,7 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
 .PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree clean
+.PHONY: manifests kind-up kind-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,15 @@ tree: ## build/tree, the relocatable Python with podwire that `podwire install` 
 
 bench-profile: ## where an ADD's and a DEL's time goes, stage by stage, beside the kernel's floor
 	@hack/setup.sh bench hack/sandbox.sh .venv/bin/python hack/bench/profile.py
+
+manifests: ## manifests/podwire.yaml and uninstall.yaml anew, of their kustomizations
+	@hack/setup.sh manifests hack/manifests.sh
+
+kind-up: ## a kind cluster with podwire, tried; ARGS='--ip-family dual --proxy-mode nftables -o json'
+	@hack/kind-up.sh $(ARGS)
+
+kind-down: ## the cluster of kind-up, gone; ARGS='--name NAME'
+	@hack/kind-up.sh --down $(ARGS)
 
 clean: ## remove what the targets made: .venv, build and the tools' caches
 	@rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, made when missing or out of date; then the command, if any.
 #
-#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree [COMMAND [ARGUMENT...]]
+#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree|manifests [COMMAND [ARG...]]
 #
 # .venv gets podwire itself as a user would have it: a normal install from a built wheel, not
 # an editable one, whose import hook costs start-up time in every run of the executable.
@@ -44,7 +44,9 @@ case $target in
         needs_tools=yes
         wanted="gcc:gcc /usr/include/spawn.h:libc6-dev strip:binutils"
         ;;
-    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree [COMMAND...]" ;;
+    manifests) wanted= ;;
+    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree|manifests" \
+        "[COMMAND...]" ;;
 esac
 
 # Debian keeps ip, nft and others out of an ordinary user's PATH.
@@ -205,4 +207,9 @@ if [ "$target" != launcher ] && ! is_current; then
     flock -s 9
 fi
 system_packages
+# kubectl and helm; a test that finds none says so.
+case $target in
+    manifests) .venv/bin/python hack/tools.py ;;
+    test) .venv/bin/python hack/tools.py || say "no kubectl and helm in build/tools" ;;
+esac
 [ $# -eq 0 ] || exec "$@"

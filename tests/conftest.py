@@ -63,6 +63,7 @@ SANDBOX = ROOT / "hack" / "sandbox.sh"
 BY_FOLDER = (
     "unit", "property", "protocol", "netns", "agent", "cluster", "faults", "e2e", "launcher",
     "install",
+    "manifests",
 )  # fmt: skip
 IN_SANDBOX = ("protocol", "netns", "agent", "cluster", "faults", "e2e", "install")
 NO_SANDBOX = pytest.StashKey[str]()

@@ -17,9 +17,14 @@ BACKLOG = 1024  # calls that may wait to be accepted; net.core.somaxconn may low
 
 def verify_folder(path: str) -> None:
     """Makes the folder when it is missing. Raises CNIError unless it is a folder of ours (no
-    symbolic link) that nobody else can write to: what is in it is trusted."""
+    symbolic link) that nobody else can use: what is in it is trusted. An empty one that others can
+    only read is closed to them: a kubelet makes it so for the agent's container
+    (DirectoryOrCreate), which cannot make its own mount point."""
     make_private(path)
     found = os.lstat(path)
+    if _is_only_too_open(path, found):
+        os.chmod(path, 0o700)
+        found = os.lstat(path)
     fault = ""
     if not stat.S_ISDIR(found.st_mode):
         fault = "it is no folder"
@@ -36,6 +41,13 @@ def verify_folder(path: str) -> None:
 
 class NodeTaken(CNIError):
     """Another agent looks after the node."""
+
+
+def _is_only_too_open(path: str, found: os.stat_result) -> bool:
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return (
+        bool(ours and found.st_mode & 0o055) and not found.st_mode & 0o022 and not os.listdir(path)
+    )
 
 
 def lock(path: str) -> int:

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cni_plugin.agent.config import AgentConfig
+from cni_plugin.agent.config_watch import ConfigWatch
 from cni_plugin.agent.desk import Desk
 from cni_plugin.agent.keeper import Keeper
 from cni_plugin.agent.notify import notify
@@ -49,8 +50,9 @@ UNDO_LIMIT_S = 5.0  # at a stop, for what is undone because nobody took its answ
 GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
 
-def run(config: AgentConfig) -> int:
-    """Serves until SIGTERM or SIGINT; the exit status. Raises CNIError when it cannot start."""
+def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
+    """Serves until SIGTERM or SIGINT, or until `watch` has another config; the exit status. Raises
+    CNIError when it cannot start."""
     verify_folder(os.path.dirname(config.socket))
     node = NodeLock(STATE_DIR)
     telemetry = Telemetry(config)
@@ -62,7 +64,7 @@ def run(config: AgentConfig) -> int:
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.set_threshold(GC_EVERY)
         _allow_descriptors()
-        return asyncio.run(_serve(config, telemetry, node))
+        return asyncio.run(_serve(config, telemetry, node, watch))
     finally:
         telemetry.close()
         node.release()
@@ -74,12 +76,14 @@ def _allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> int:
+async def _serve(
+    config: AgentConfig, telemetry: Telemetry, node: NodeLock, watch: ConfigWatch | None
+) -> int:
     loop, sink = asyncio.get_running_loop(), telemetry.sink
     loop.set_exception_handler(lambda _loop, context: sink.event("error", _failure(context), {}))
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, _end, ending, watch)
     # First of all: what it asks for may not be there.
     cluster, conflist = _cluster(config, telemetry)
     desk = Desk(loop, sink)
@@ -91,6 +95,7 @@ async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> i
         keeper.run(),
         _keep_place(node, file, server, sink, ending),
         *((cluster.run(),) if cluster else ()),
+        *((_begin_anew(watch, telemetry, ending),) if watch else ()),
         *((conflist.run(),) if conflist else ()),  # last: from then on there are pods
     )
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
@@ -98,9 +103,9 @@ async def _serve(config: AgentConfig, telemetry: Telemetry, node: NodeLock) -> i
     notify("READY=1")
     await ending.wait()
     telemetry.readiness.set("stop", "stopping")
-    notify("STOPPING=1")
+    notify("RELOADING=1" if watch and watch.new else "STOPPING=1")
     sink.event("info", "stopping: what is under way is finished", {"calls": desk.open})
-    if conflist:
+    if conflist and not (watch and watch.new):
         await conflist.withdraw()
     file.remove()
     server.stop_listening()
@@ -138,6 +143,19 @@ def _cluster(
     kept = (*conf.cluster_cidrs, *conf.non_masquerade_cidrs)
     conflist = ConflistKeeper(conf.conflist, kept, sink, readiness, totals)
     return ClusterRounds(conf, source, sink, readiness, totals, conflist.ready), conflist
+
+
+def _end(ending: asyncio.Event, watch: ConfigWatch | None) -> None:
+    """By a signal: for good, also while another config waits for the end."""
+    if watch:
+        watch.new = None
+    ending.set()
+
+
+async def _begin_anew(watch: ConfigWatch, telemetry: Telemetry, ending: asyncio.Event) -> None:
+    """Ends the agent when there is another config: its caller has the next one begin."""
+    await watch.run(telemetry.sink, telemetry.readiness)
+    ending.set()
 
 
 async def _keep_place(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from cni_plugin.cli.output import complain
 from cni_plugin.cni.errors import CNIError
+
+if TYPE_CHECKING:
+    from cni_plugin.agent.config import AgentConfig
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,11 +31,27 @@ def run(args: Namespace) -> int:
         if args.check_config:
             print(f"{args.config or 'the defaults'}: ok")
             return 0
-        from cni_plugin.agent.run import run as serve
-
-        return serve(config)
+        return _serve(config, args)
     except CNIError as error:
         complain(str(error))
     except OSError as error:
         complain(f"{error.filename or 'the agent'}: {error.strerror}")
     return 1
+
+
+def _serve(config: AgentConfig | None, args: Namespace) -> int:
+    """The exit status of the last agent: each valid change of the config's file begins another, in
+    this process. Raises CNIError and OSError."""
+    from cni_plugin.agent.config import read_config
+    from cni_plugin.agent.config_watch import ConfigWatch
+    from cni_plugin.agent.run import run as serve
+
+    status = 0
+    while config is not None and status == 0:
+        watch = None
+        if args.config:
+            read = partial(read_config, args.config, args.socket)
+            watch = ConfigWatch(args.config, config, read)
+        status = serve(config, watch)
+        config = watch.new if watch else None
+    return status

@@ -8,6 +8,11 @@ import os
 from cni_plugin.cni.errors import KernelRefused
 
 PAGE_BYTES = 4096  # what /proc gives at once
+SETTINGS = "/proc/sys/net"
+# The same of the node, where a container has it mounted: /proc/sys of a container that is not
+# privileged is read-only (OCI runtime spec, readonlyPaths), and nothing can be mounted below it.
+# Both show the settings of the namespace that the calling thread is in.
+OF_NODE = "/host/proc/sys/net"
 
 
 def read(path: tuple[str, ...]) -> str | None:
@@ -26,17 +31,31 @@ def read(path: tuple[str, ...]) -> str | None:
 def write(path: tuple[str, ...], value: str) -> None:
     """Raises KernelRefused with the `sysctl` line and the remedy."""
     try:
-        descriptor = os.open(_file(path), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = _opened(path)
         try:
             os.write(descriptor, value.encode())
         finally:
             os.close(descriptor)
     except OSError as error:
-        remedy = "is /proc/sys read-only here? podwire needs to write net sysctls"
-        if isinstance(error, FileNotFoundError):
-            remedy = "the kernel has no such setting: is IPv6 off, or the link gone?"
+        remedy = (
+            f"{SETTINGS} is read-only here; in a container mount the node's at {OF_NODE}"
+            if error.errno == errno.EROFS
+            else "the kernel has no such setting: is IPv6 off, or the link gone?"
+            if isinstance(error, FileNotFoundError)
+            else "podwire needs to write net sysctls: run it as root"
+        )
         line = f"sysctl -w net/{'/'.join(path)}={value}: {error.strerror}"
         raise KernelRefused(line, remedy) from error
+
+
+def _opened(path: tuple[str, ...]) -> int:
+    """A descriptor for writing. EACCES is AppArmor's word for a container's read-only settings."""
+    try:
+        return os.open(_file(path), os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES) or not os.path.isdir(OF_NODE):
+            raise
+    return os.open(_file(path, OF_NODE), os.O_WRONLY | os.O_CLOEXEC)
 
 
 def read_file(path: str) -> str:
@@ -49,6 +68,6 @@ def read_file(path: str) -> str:
         os.close(descriptor)
 
 
-def _file(path: tuple[str, ...]) -> str:
+def _file(path: tuple[str, ...], root: str = SETTINGS) -> str:
     # joined by "/", not ".": a link may be called "eth0.100"
-    return "/proc/sys/net/" + "/".join(path)
+    return f"{root}/{'/'.join(path)}"

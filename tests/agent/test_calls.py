@@ -211,10 +211,21 @@ def test_an_agent_whose_lock_is_taken_away_ends_and_leaves_the_next_ones_files(
         following.call({"CNI_COMMAND": "VERSION"}, conf())
 
 
-def test_a_folder_that_others_may_use_is_refused(node: Node) -> None:
+@pytest.mark.parametrize(("mode", "holds"), [(0o755, "agent.sock"), (0o775, ""), (0o777, "")])
+def test_a_folder_that_others_may_use_is_refused(node: Node, mode: int, holds: str) -> None:
+    folder = node.path("/run/podwire")
+    folder.mkdir(exist_ok=True)
+    folder.chmod(mode)
+    if holds:
+        (folder / holds).touch()
+    done = node.run(str(node.cni_bin / "podwire"), "agent", check=False)
+    assert done.returncode == 1
+    assert f"{mode:04o}" in done.stderr
+
+
+def test_an_empty_folder_that_others_may_only_read_is_closed_to_them(node: Node) -> None:
     folder = node.path("/run/podwire")
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
-    done = node.run(str(node.cni_bin / "podwire"), "agent", check=False)
-    assert done.returncode == 1
-    assert "0755" in done.stderr
+    with running(node):
+        assert folder.stat().st_mode & 0o777 == 0o700

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,13 @@ def tool(command: str, package: str = "") -> None:
     """Skip the test unless the command is on this machine."""
     if shutil.which(command, path=f"{os.environ.get('PATH', '')}:{_SBIN}") is None:
         pytest.skip(f"{command} is missing; apt-get install {package or command}")
+
+
+def real_root() -> None:
+    """Skip in a user namespace: devices, cgroups and mounts of a container need the real root."""
+    inside, outside, _ = Path("/proc/self/uid_map").read_text().split()
+    if (inside, outside) != ("0", "0"):
+        pytest.skip("a container runtime needs root; run as root")
 
 
 def reference_plugin(name: str) -> None:

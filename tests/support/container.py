@@ -1,0 +1,251 @@
+"""The agent's container as a DaemonSet asks for it, run by runc on a node without a kubelet.
+
+    with Container(node, tmp_path, daemonset(), config) as agent:
+        ...                                   # launchers on the node find its socket
+    Container(..., without=("SYS_ADMIN",))    # less a capability
+
+The spec is read out of the manifest, not repeated: capabilities, read-only root, no new privileges,
+mounts with their propagation, the command's arguments. Beside it stands what a runtime adds by
+itself: a process, mount and IPC namespace, read-only and masked paths of /proc, the seccomp
+profile. The machine's Python and this tree stand for the image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import yaml
+
+from tests.support import need
+from tests.support.node import PLUGIN_PATH, Node, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFEST = ROOT / "manifests" / "podwire.yaml"
+SECCOMP = Path("/usr/share/containers/seccomp.json")
+LIMIT_S = 30.0
+Json = dict[str, Any]
+# Of containerd's default spec (oci/spec_opts.go, populateDefaultUnixSpec).
+READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+MASKED = [
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+]  # fmt: skip
+PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
+
+
+def daemonset(manifest: Path = MANIFEST) -> Json:
+    """The one in a manifest."""
+    documents = yaml.safe_load_all(manifest.read_text())
+    return next(one for one in documents if one["kind"] == "DaemonSet")
+
+
+def agent_of(spec: Json) -> Json:
+    """Its agent's container."""
+    found = spec["spec"]["template"]["spec"]["containers"]
+    return next(one for one in found if one["name"] == "agent")
+
+
+def capabilities(spec: Json) -> list[str]:
+    """Those that the agent's container is given, without CAP_."""
+    given: list[str] = agent_of(spec)["securityContext"]["capabilities"]["add"]
+    return given
+
+
+class Container:
+    """An agent that runs in a container on a node. config: its agent.yaml."""
+
+    def __init__(
+        self, node: Node, folder: Path, spec: Json, config: Json, without: Iterable[str] = ()
+    ) -> None:
+        need.tool("runc")
+        self.node = node
+        self._folder = folder / f"container-{node.name}"
+        self._spec, self._without = spec, tuple(without)
+        self._rootfs = self._folder / "rootfs"
+        self._log = self._folder / "log"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._make_rootfs()
+        self._volumes = self._make_volumes(config)
+        (self._folder / "config.json").write_text(json.dumps(self._oci(), indent=1))
+        self._start()
+
+    # what a kubelet does
+
+    def _make_volumes(self, config: Json) -> dict[str, str]:
+        """By volume its place on the node, made where `type` says so."""
+        made = {}
+        for volume in self._spec["spec"]["template"]["spec"]["volumes"]:
+            name = volume["name"]
+            if "hostPath" in volume:
+                made[name] = volume["hostPath"]["path"]
+                self._make(made[name], volume["hostPath"]["type"])
+                continue
+            place = self._folder / name
+            place.mkdir()
+            made[name] = str(place)
+            if "configMap" in volume:
+                (place / "agent.yaml").write_text(yaml.safe_dump(config))
+        return made
+
+    def _make(self, path: str, kind: str) -> None:
+        if kind == "DirectoryOrCreate":
+            self.node.run("mkdir", "-p", "-m", "755", path)
+        elif kind == "FileOrCreate":
+            self.node.run("touch", path)
+        else:
+            self.node.run("test", "-d", path)
+
+    # what a runtime does
+
+    def _make_rootfs(self) -> None:
+        for name in ("usr", "etc", "proc", "sys", "dev", "run", "tmp", "var/lib", "opt", "host"):
+            (self._rootfs / name).mkdir(parents=True)
+        (self._rootfs / "var/run").symlink_to("/run")
+        for name in ("bin", "sbin", "lib", "lib64"):
+            (self._rootfs / name).symlink_to(f"usr/{name}")
+
+    def _oci(self) -> Json:
+        container = agent_of(self._spec)
+        context = container["securityContext"]
+        assert context["capabilities"]["drop"] == ["ALL"]
+        held = [f"CAP_{c}" for c in capabilities(self._spec) if c not in self._without]
+        sets = dict.fromkeys(("bounding", "effective", "permitted"), held)
+        executable = str(self.node.cni_bin.resolve() / "podwire")
+        return {
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs", "readonly": context["readOnlyRootFilesystem"]},
+            "process": {
+                "args": [executable, *container["args"]],
+                "env": [f"PATH={PLUGIN_PATH}", f"NODE_NAME={self.node.name}"],
+                "cwd": "/",
+                "user": {"uid": 0, "gid": 0},
+                "capabilities": sets,
+                "noNewPrivileges": not context["allowPrivilegeEscalation"],
+            },
+            "mounts": [*self._image(), *_of_runtime(), *self._mounts(container)],
+            "linux": {
+                "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc")],
+                "readonlyPaths": READ_ONLY,
+                "maskedPaths": MASKED,
+                "seccomp": seccomp(held),
+                "rootfsPropagation": "rslave",
+            },
+        }
+
+    def _image(self) -> list[Json]:
+        """What the process needs of this machine, in the image's place."""
+        link = self.node.cni_bin / "podwire"
+        places = {"/usr", "/etc/alternatives", "/etc/ld.so.cache", sys.prefix, sys.base_prefix}
+        places |= {str(ROOT), str(self.node.cni_bin), str(link.resolve().parent)}
+        kept = sorted(one for one in places if one == "/usr" or not one.startswith("/usr/"))
+        return [_bind(one, one, ["ro", "rprivate"]) for one in kept if os.path.exists(one)]
+
+    def _mounts(self, container: Json) -> list[Json]:
+        found = []
+        for mount in container["volumeMounts"]:
+            options = ["ro" if mount.get("readOnly") else "rw"]
+            options.append(PROPAGATION[mount.get("mountPropagation", "None")])
+            found.append(_bind(self._volumes[mount["name"]], mount["mountPath"], options))
+        return found
+
+    def _start(self) -> None:
+        with self._log.open("wb") as log:
+            self.process = self.node.spawn(
+                "runc", "--root", f"/run/runc-{self.node.name}", "run", "--no-pivot",
+                "--bundle", str(self._folder), self.node.name, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def serves(self) -> Self:
+        """Itself, once it does; AssertionError with what it said otherwise."""
+
+        def settled() -> bool:
+            return "podwire's agent serves" in self.log() or self.process.poll() is not None
+
+        wait_until(settled, "the agent's container serves", LIMIT_S)
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def log(self) -> str:
+        """What it and runc have said."""
+        return self._log.read_text()
+
+    def write_config(self, config: Json | str) -> None:
+        """Another agent.yaml, put there as a kubelet puts a ConfigMap's."""
+        text = config if isinstance(config, str) else yaml.safe_dump(config)
+        new = self._folder / "config" / ".new"
+        new.write_text(text)
+        new.rename(self._folder / "config" / "agent.yaml")
+
+    def end(self) -> None:
+        """As at a kubelet's order."""
+        self.process.terminate()
+        try:
+            self.process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(LIMIT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
+
+
+def _bind(source: str, destination: str, options: list[str]) -> Json:
+    return {
+        "source": source,
+        "destination": destination,
+        "type": "bind",
+        "options": ["rbind", *options],
+    }
+
+
+def _of_runtime() -> list[Json]:
+    """Of containerd's default spec."""
+    plain = ["nosuid", "noexec", "nodev"]
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": plain},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]},
+    ]
+
+
+def seccomp(held: Iterable[str]) -> Json:
+    """The default profile of podman and buildah as runc takes it, for those capabilities."""
+    if not SECCOMP.exists():
+        pytest.skip(f"{SECCOMP} is missing; apt-get install golang-github-containers-common")
+    profile = json.loads(SECCOMP.read_text())
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    held = frozenset(held)
+    fits = [rule for rule in profile["syscalls"] if _applies(rule, held, arch)]
+    names = {one["architecture"]: one for one in profile["archMap"]}
+    native = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}[arch]
+    return {
+        "defaultAction": profile["defaultAction"],
+        "defaultErrnoRet": profile["defaultErrnoRet"],
+        "architectures": [native, *(names[native]["subArchitectures"] or [])],
+        "syscalls": [
+            {key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key)}
+            for rule in fits
+        ],
+    }
+
+
+def _applies(rule: Mapping[str, Any], held: frozenset[str], arch: str) -> bool:
+    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+    return (
+        held.issuperset(includes.get("caps", ()))
+        and held.isdisjoint(excludes.get("caps", ()))
+        and arch in includes.get("arches", (arch,))
+        and arch not in excludes.get("arches", ())
+    )
