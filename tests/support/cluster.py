@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ POD_CIDRS = {4: "10.244.{}.0/24", 6: "2001:db8:244:{}::/64"}
 AT_ONCE = "net.ipv6.conf.default.accept_dad=0"
 ROUTER = {4: "254", 6: "fe"}
 METRICS = "unix:/run/podwire/metrics.sock"
+CONFLIST = "/etc/cni/net.d/10-podwire.conflist"
 Json = dict[str, Any]
 
 
@@ -119,7 +120,7 @@ class Member:
         self.settings |= settings
         cluster = {
             "node": self.name,
-            "source": {"file": str(self.fabric.peers)},
+            "source": self.fabric.source(),
             "clusterCIDRs": ["10.244.0.0/16", "2001:db8:244::/48"],
             **self.settings,
         }
@@ -154,6 +155,27 @@ class Member:
         assert self.agent is not None
         return [json.loads(line) for line in self.agent.log()]
 
+    def conflist(self) -> Json | None:
+        """What the agent has written for the runtime."""
+        try:
+            found: Json = json.loads(self.node.path(CONFLIST).read_bytes())
+        except FileNotFoundError:
+            return None
+        return found
+
+    @property
+    def ranges(self) -> list[str]:
+        """Those that pods get addresses of, as the config list says."""
+        found = self.conflist() or {"plugins": [{"ipam": {"ranges": []}}]}
+        return [one["subnet"] for (one,) in found["plugins"][0]["ipam"]["ranges"]]
+
+    def take_conflist(self, launcher: Path) -> None:
+        """From now on pods are made as a runtime makes them: by what the agent has written, and the
+        launcher."""
+        found = self.conflist()
+        assert found is not None
+        self.runtime = Launched(self.node, found, launcher)
+
     def pod(self) -> ClusterPod:
         """A pod by the real executable."""
         pod = self.node.pod()
@@ -168,6 +190,18 @@ class Member:
     def tunnels(self) -> list[str]:
         """Links of ours to other nodes."""
         return sorted(name for name in self.node.links() if name.startswith("podwire"))
+
+
+class Launched(Runtime):
+    """A runtime whose podwire is the launcher."""
+
+    def __init__(self, node: Node, conflist: Json, launcher: Path) -> None:
+        super().__init__(node, conflist)
+        self._launcher = launcher
+
+    def _run(self, verb: str, plugin: Mapping[str, Any], env: Mapping[str, str], conf: Json) -> Any:
+        more = {"CNI_COMMAND": verb, "PODWIRE_PYTHON": sys.executable}
+        return self.node.plugin(self._launcher, {**more, **env}, conf).ok().json
 
 
 class ClusterPod:
@@ -231,6 +265,10 @@ class Fabric:
         new = self.peers.with_suffix(".new")
         new.write_text(json.dumps({"nodes": nodes, **more}))
         new.rename(self.peers)
+
+    def source(self) -> Json:
+        """What the agents' configs say of it."""
+        return {"file": str(self.peers)}
 
     def start(self, **settings: Any) -> None:
         """All agents, and until they are ready."""

@@ -33,6 +33,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -243,6 +244,19 @@ class KubeApi:
             stream.writer.write(b'40\r\n{"type": "MODI')
             stream.writer.close()
 
+    def half_close(self) -> None:
+        """Watches that run get no more, and the connection is closed from here only."""
+        for stream in self._streams:
+            stream.silent = True
+            with suppress(OSError):  # one whose agent was killed
+                stream.writer.write_eof()
+
+    def expire(self) -> None:
+        """Watches that run end, and where they would go on from is forgotten: 410 Gone."""
+        self._revision += 1
+        self.compact()
+        self.end_watches()
+
     def end_watches(self) -> None:
         """Watches that run end in good order, as at their timeoutSeconds."""
         for stream in self._streams:
@@ -412,8 +426,9 @@ class KubeApi:
                 if not stream.silent:
                     writer.write(b"%x\r\n%s\r\n" % (len(data), data))
                     await writer.drain()
-            writer.write(b"0\r\n\r\n")
-            await writer.drain()
+            if not writer.transport.is_closing() and not stream.silent:
+                writer.write(b"0\r\n\r\n")
+                await writer.drain()
         finally:
             self._streams.discard(stream)
 

@@ -1,0 +1,89 @@
+"""The config list with a peers file: written last by a real agent, and pods come by it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+from tests.support.cluster import CONFLIST, Fabric, Member
+from tests.support.node import wait_until
+
+FOLDER = "/etc/cni/net.d"
+TEMPLATE = "/run/template.json"
+
+
+def says(member: Member, words: str) -> None:
+    """Waits until /readyz does."""
+    wait_until(lambda: words in member.page("/readyz")[1], f"/readyz says {words!r}")
+
+
+def plugin(member: Member) -> dict[str, object]:
+    """podwire's object in the list; empty without one."""
+    found = member.conflist()
+    return found["plugins"][0] if found else {}
+
+
+def test_a_pod_comes_in_the_moment_in_which_the_list_does(fabric: Fabric, launcher: Path) -> None:
+    """By the agent, though it has just begun; the list follows backend and template, and goes
+    first when the agent is asked to stop."""
+    a, _b = fabric.join("a"), fabric.join("b")
+    fabric.write(backend="host-gw")
+    a.start(conflist={"onStop": "remove"})
+    wait_until(a.conflist, "there is a list")
+    a.take_conflist(launcher)
+    pod = a.pod()
+    assert pod.addresses == ["10.244.1.2", "2001:db8:244:1::2"]
+    order = [line["message"] for line in a.log()]
+    assert order.index("podwire's agent serves") < order.index("conflist: written")
+    assert [line["outcome"] for line in a.log() if line["message"] == "call"] == ["done"]
+    assert stat.S_IMODE(a.node.path(CONFLIST).stat().st_mode) == 0o600
+    assert plugin(a)["nonMasqueradeCIDRs"] == ["10.244.0.0/16", "2001:db8:244::/48"]
+    assert plugin(a)["mtu"] == 1500
+    fabric.write(backend="vxlan")
+    wait_until(lambda: plugin(a)["mtu"] == 1430, "pods' packets fit the tunnel over IPv6")
+    wait_until(a.ready, "it is ready")
+    assert "podwire_cluster_conflist 1.0" in a.page("/metrics")[1]
+    a.end()
+    assert a.conflist() is None
+    assert a.node.path(FOLDER).exists()
+
+
+def test_what_stands_in_its_way_is_told(fabric: Fabric) -> None:
+    """A full disk, a template that is no good, and somebody's list that goes before it."""
+    a = fabric.join("a")
+    folder, template = a.node.path(FOLDER), a.node.path(TEMPLATE)
+    made = {
+        "cniVersion": "1.0.0",
+        "name": "mine",
+        "plugins": [{"type": "podwire", "mode": "ptp", "ipam": {"ranges": "${ranges}"}}],
+    }
+    template.write_text(json.dumps(made))
+    folder.mkdir()
+    a.node.run("mount", "-o", "remount,size=4k", "/etc/cni")
+    (folder / "87-theirs.conf").write_bytes(b"x" * 4096)
+    fabric.write()
+    a.start(conflist={"template": TEMPLATE})
+    says(a, f"conflist: {CONFLIST} cannot be written: No space left on device")
+    assert sorted(one.name for one in folder.iterdir()) == ["87-theirs.conf"]
+    assert "podwire_cluster_conflist 0.0" in a.page("/metrics")[1]
+    a.node.run("mount", "-o", "remount,size=1m", "/etc/cni")
+    wait_until(a.ready, "it is ready")
+    assert (plugin(a)["mode"], plugin(a).get("mtu")) == ("ptp", None)
+    assert 'podwire_cluster_conflist_rivals{order="after"} 1.0' in a.page("/metrics")[1]
+    template.write_text("{")
+    (folder / "05-theirs.conflist").write_text("{}")
+    says(a, 'conflist: /etc/cni/net.d also holds "05-theirs.conflist", "87-theirs.conf"')
+    assert _warned(a, "the template is no good")
+    assert plugin(a)["mode"] == "ptp"
+    made["name"] = "renamed"
+    template.write_text(json.dumps(made))
+    (folder / "05-theirs.conflist").unlink()
+    wait_until(a.ready, "it is ready again")
+    assert (a.conflist() or {})["name"] == "renamed"
+    a.end()
+    assert a.conflist() is not None, "by the usual policy it is kept"
+
+
+def _warned(member: Member, words: str) -> bool:
+    return any(words in line["message"] and line["level"] == "warning" for line in member.log())
