@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cni_plugin.backend import desired, pod_mtu
 from cni_plugin.backend.view import Settings, View
-from cni_plugin.cluster.admission import Admitted, Claims, Rules, admit
+from cni_plugin.cluster.admission import OF_RANGES, Admitted, Claims, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
@@ -282,7 +282,8 @@ def _reasons(name: str, used: Admitted, missing: list[IPAddress]) -> Iterable[st
         yield f"the source knows no node {name}: is `cluster.node` its name?"
         return
     if not used.me.pod_cidrs:
-        yield f"node {name} has no podCIDR yet"
+        why = [o.text for o in used.refused if o.node == name and o.reason in OF_RANGES]
+        yield f"node {name} has no podCIDR {'that can be used: ' + why[0] if why else 'yet'}"
     if not used.me.addresses:
         yield f"node {name} has no address yet"
     for address in missing:

@@ -145,7 +145,9 @@ def test_readiness_follows_what_is_known_of_this_node(tell: Callable[..., Subjec
     seen: list[tuple[str, ...]] = []
 
     async def story(subject: Subject) -> None:
-        for said in (None, Cluster((B,)), Cluster((A._replace(pod_cidrs=()), B)), Cluster((A, B))):
+        nowhere = A._replace(pod_cidrs=(ip_network("192.0.2.128/25"),))
+        for me in (None, (), (A._replace(pod_cidrs=()),), (nowhere,), (A,)):
+            said = None if me is None else Cluster((*me, B))
             if said is not None:
                 subject.source.say(said)
             await subject.until(lambda: subject.readiness.reasons() not in seen)
@@ -154,10 +156,15 @@ def test_readiness_follows_what_is_known_of_this_node(tell: Callable[..., Subjec
         await subject.until(lambda: subject.ready)
 
     assert tell(story).ready[0] == ("a", 1500)
+    refused = (
+        "podCIDR 192.0.2.128/25 of a overlaps the nodes' network 192.0.2.0/24:"
+        " give the node another range"
+    )
     assert seen == [
         ("cluster: its nodes are not known yet",),
         ("cluster: the source knows no node a: is `cluster.node` its name?",),
         ("cluster: node a has no podCIDR yet",),
+        (f"cluster: node a has no podCIDR that can be used: {refused}",),
         (),
     ]
 
