@@ -81,6 +81,7 @@ class Reconciler:
         self._held_s: dict[Key, float] = {}  # routes that are held back, and since when
         self._unwanted_s: dict[str, float] = {}
         self._failed = 0  # passes in a row
+        self._lacking: tuple[str, ...] = ()  # of what the node itself needs
 
     def run(self, cluster: Cluster, *, whole: bool) -> Report:
         """One pass. Raises CNIError when the node cannot be looked at."""
@@ -124,7 +125,10 @@ class Reconciler:
         self._hold(chosen.held, whole=whole)
         outcome = self._apply(chosen.steps, there)
         drift = [s for s in outcome.done if _was_there(s, believed)] if whole else []
-        reasons += _lacking(outcome, self.desired.common)
+        lacking = tuple(_lacking(outcome, self.desired.common))
+        # A pass of one change says nothing of what an earlier one could not make.
+        self._lacking = lacking if whole else lacking or self._lacking
+        reasons += self._lacking
         report = self._report(cluster, used, reasons, whole=whole)
         mtu = pod_mtu(report.backend, underlays, self._plan.settings.mtu)
         return self._with_outcome(report, chosen, outcome, drift)._replace(mtu=mtu)

@@ -241,6 +241,10 @@ def test_nodes_change_while_others_talk(fabric: KubeFabric, launcher: Path) -> N
         member.take_conflist(launcher)
     one, other = a.pod(), b.pod()
     wait_until(lambda: one.reaches(other), "the pods reach each other")
+    announced = fabric.api.do("annotations", "b")
+    assert announced.pop("podwire.io/backend") == "vxlan"
+    assert announced.pop("podwire.io/vtep-mac-ipv4") == b.node.link(b.tunnels()[0])["address"]
+    assert announced.keys() == {"podwire.io/vtep-mac-ipv6"}
     with steady(one, other) as traffic:
         _a_tunnels_mac_changes(fabric, a)
         _a_range_moves(fabric, a)

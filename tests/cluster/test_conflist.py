@@ -18,6 +18,16 @@ def says(member: Member, words: str) -> None:
     wait_until(lambda: words in member.page("/readyz")[1], f"/readyz says {words!r}")
 
 
+def messages(member: Member) -> list[str]:
+    """The log's, in their order."""
+    return [line["message"] for line in member.log()]
+
+
+def outcomes(member: Member) -> list[str]:
+    """Of the calls that the agent tells of."""
+    return [line["outcome"] for line in member.log() if line["message"] == "call"]
+
+
 def plugin(member: Member) -> dict[str, object]:
     """podwire's object in the list; empty without one."""
     found = member.conflist()
@@ -34,9 +44,10 @@ def test_a_pod_comes_in_the_moment_in_which_the_list_does(fabric: Fabric, launch
     a.take_conflist(launcher)
     pod = a.pod()
     assert pod.addresses == ["10.244.1.2", "2001:db8:244:1::2"]
-    order = [line["message"] for line in a.log()]
+    wait_until(lambda: outcomes(a) == ["done"], "the agent tells of the call")
+    wait_until(lambda: "conflist: written" in messages(a), "and of the list")
+    order = messages(a)
     assert order.index("podwire's agent serves") < order.index("conflist: written")
-    assert [line["outcome"] for line in a.log() if line["message"] == "call"] == ["done"]
     assert stat.S_IMODE(a.node.path(CONFLIST).stat().st_mode) == 0o600
     assert plugin(a)["nonMasqueradeCIDRs"] == ["10.244.0.0/16", "2001:db8:244::/48"]
     assert plugin(a)["mtu"] == 1500

@@ -25,6 +25,7 @@ from tests.support.node import Node as Place
 
 A = Node("a", (ip_network("10.244.1.0/24"),), (ip_address("192.0.2.1"),))
 B = Node("b", (ip_network("10.244.2.0/24"),), (ip_address("192.0.2.2"),))
+C = Node("c", (ip_network("10.244.3.0/24"),), (ip_address("192.0.2.3"),))
 LIMIT_S = 10.0
 
 
@@ -250,6 +251,10 @@ def test_what_fails_of_a_peer_is_the_peers_and_of_the_node_itself_is_a_reason(
         await subject.until(
             lambda: "itself needs cannot be made" in str(subject.readiness.reasons())
         )
+        passes = subject.rounds.totals.passes["change"]
+        subject.source.say(Cluster((A, B, C)))
+        await subject.until(lambda: subject.rounds.totals.passes["change"] > passes)
+        assert subject.readiness.reasons()
         assert subject.ready == []
         subject.place.configure(f"link del {name}")
         await subject.until(lambda: not subject.readiness.reasons())
