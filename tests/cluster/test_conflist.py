@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+from tests.support.agent_pages import CONFIG
 from tests.support.cluster import CONFLIST, Fabric, Member
 from tests.support.node import wait_until
 
@@ -58,6 +59,28 @@ def test_a_pod_comes_in_the_moment_in_which_the_list_does(fabric: Fabric, launch
     a.end()
     assert a.conflist() is None
     assert a.node.path(FOLDER).exists()
+
+
+def test_an_agent_that_begins_anew_with_another_config_goes_on_with_the_list(
+    fabric: Fabric,
+) -> None:
+    """A runtime would notice if `onStop: remove` took it away in between."""
+    a = fabric.join("a")
+    fabric.write()
+    a.start(conflist={"onStop": "remove"})
+    wait_until(a.ready, "it is ready")
+    path = a.node.path(CONFIG)
+    config = json.loads(path.read_text())
+    config["cluster"]["mtu"] = 1400
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(config))
+    new.rename(path)
+    wait_until(lambda: plugin(a)["mtu"] == 1400, "it is written again")
+    told = messages(a)
+    assert "the config was changed: the agent begins anew with it" in told
+    assert "conflist: removed" not in told
+    a.end()
+    assert a.conflist() is None
 
 
 def test_what_stands_in_its_way_is_told(fabric: Fabric) -> None:
