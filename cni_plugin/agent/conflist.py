@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.report import Sink
 from cni_plugin.agent.totals import Totals
@@ -27,7 +28,7 @@ from ipam.values import IPNetwork
 NAME = "conflist"  # of the readiness' reason
 LOOK_S = 5.0  # between two looks at the file and its neighbours
 PAUSES_S = (1.0, 2.0, 4.0)  # after the first, second, ... failure; then LOOK_S
-WITHDRAW_LIMIT_S = 5.0  # at a stop; a disk that hangs must not hold it up
+REMOVE_LIMIT_S = 5.0  # at a stop; a disk that hangs must not hold it up
 
 
 class _Look(NamedTuple):
@@ -79,7 +80,7 @@ class ConflistKeeper:
             self._woken.set()
 
     async def run(self) -> None:
-        """Until it is cancelled or withdrawn."""
+        """Until it is cancelled or ended."""
         loop, failed = asyncio.get_running_loop(), 0
         await self._woken.wait()
         while not self._ended:
@@ -96,14 +97,23 @@ class ConflistKeeper:
             except TimeoutError:
                 pass
 
-    async def withdraw(self) -> None:
-        """The agent stops, and the policy may be that no pods are started without it."""
+    async def end(self, new: AgentConfig | None) -> None:
+        """Nothing is written any more, and the list goes where it is to: the policy may be that no
+        pods are started without an agent. new: the config of an agent that follows at once; it
+        goes on with the list, unless it has one elsewhere."""
         self._ended = True
-        if self._conf.on_stop != "remove":
-            return
+        if new is None:
+            goes = self._conf.on_stop == "remove"
+        else:
+            next_ = new.cluster.conflist if new.cluster else None
+            goes = next_ is not None and next_.path != self._conf.path
+        if goes:
+            await self._remove()
+
+    async def _remove(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(WITHDRAW_LIMIT_S):
+            async with asyncio.timeout(REMOVE_LIMIT_S):
                 removed = await loop.run_in_executor(self._thread, self._file.withdraw)
         except (OSError, TimeoutError) as error:
             self._sink.event("error", f"{self._conf.path} cannot be removed: {error}", {})

@@ -105,8 +105,8 @@ async def _serve(
     telemetry.readiness.set("stop", "stopping")
     notify("RELOADING=1" if watch and watch.new else "STOPPING=1")
     sink.event("info", "stopping: what is under way is finished", {"calls": desk.open})
-    if conflist and not (watch and watch.new):
-        await conflist.withdraw()
+    if conflist and not node.lost:  # then it is another agent's
+        await conflist.end(watch.new if watch else None)
     file.remove()
     server.stop_listening()
     rounds.cancel()

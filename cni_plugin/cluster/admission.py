@@ -30,12 +30,23 @@ def _numbers(cidr: IPNetwork) -> tuple[int, int]:
 
 class Rules(NamedTuple):
     """Where pods' ranges may be. cluster: inside one of these, anywhere when there are none.
-    services: in none of these."""
+    services, servers: in none of these; the latter are where the Kubernetes API is."""
 
     cluster: tuple[IPNetwork, ...] = ()
     services: tuple[IPNetwork, ...] = ()
+    servers: tuple[IPNetwork, ...] = ()
 
 
+# Reasons for which a range is refused, rather than an address or a MAC.
+OF_RANGES = (
+    "outside-cluster-range",
+    "overlaps-service-range",
+    "overlaps-api",
+    "overlaps-underlay",
+    "overlaps-own",
+    "overlaps-node",
+    "contains-node-address",
+)
 # Nobody's own: unspecified, loopback, link-local, multicast, reserved. RFC 6890, RFC 4291.
 _SPECIAL = {
     version: [_numbers(ip_network(one)) for one in listed]
@@ -85,6 +96,7 @@ def admit(
     nodes = tuple(_with_addresses(cluster, name, refused))
     fixed = [
         *(("overlaps-service-range", "the service range", one) for one in rules.services),
+        *(("overlaps-api", "the address of the Kubernetes API,", one) for one in rules.servers),
         *(("overlaps-underlay", "the nodes' network", one) for one in underlay),
     ]
     dropped: set[Claim] = set()

@@ -98,7 +98,8 @@ class ClusterConf(_Model):
     @property
     def rules(self) -> Rules:
         """Which ranges are accepted."""
-        return Rules(self.cluster_cidrs, self.service_cidrs)
+        api = self.source.kubernetes
+        return Rules(self.cluster_cidrs, self.service_cidrs, api.addresses() if api else ())
 
     @property
     def policy(self) -> Policy:

@@ -5,11 +5,15 @@ kubernetes: {server: https://192.0.2.1:6443, kubeconfig: /etc/podwire/kubeconfig
 
 from __future__ import annotations
 
+import os
+from ipaddress import ip_network
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cni_plugin.cluster.kube_choice import SERVICE_ACCOUNT, Choice
+from ipam.values import IPNetwork
 
 PATH_MAX = 4095  # bytes, PATH_MAX - 1 of linux/limits.h
 
@@ -46,3 +50,18 @@ class KubernetesConfig(_Model):
         return Choice(
             self.kubeconfig or "", self.server or "", self.server_name, self.service_account
         )
+
+    def addresses(self) -> tuple[IPNetwork, ...]:
+        """Where the API is, as far as that is known without asking anybody: pods must not be there,
+        or they would get what is meant for it."""
+        given = urlsplit(self.server or "").hostname
+        hosts = (given, os.environ.get("KUBERNETES_SERVICE_HOST"))
+        return tuple(network for host in hosts if host for network in _networks(host))
+
+
+def _networks(host: str) -> tuple[IPNetwork, ...]:
+    """Of an address; none of a name."""
+    try:
+        return (ip_network(host),)
+    except ValueError:
+        return ()

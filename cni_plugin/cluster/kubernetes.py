@@ -42,6 +42,11 @@ class Listener(Protocol):
         """Anything else worth a line."""
 
 
+# Nodes in a page of a list. The next ones where going through it takes longer than the API keeps
+# its version (5 minutes): fewer requests take less time, and more memory. 0: all at once.
+PAGES = (PAGE, 5 * PAGE, 25 * PAGE, 0)
+
+
 class Timing(NamedTuple):
     """Seconds. gather_s: changes told together. patience_s: how long a start waits for the API
     before it goes by what was last known. steady_s: a watch that has lasted as long has succeeded.
@@ -86,7 +91,7 @@ class KubernetesSource:
         self._why_not_announced = ""
         self._listening_s: float | None = None  # since when the watch that runs is heard
         self._list_due_s = 0.0
-        self._page = PAGE
+        self._page = 0  # which of PAGES
 
     async def announce(self, me: Node) -> None:
         """Has this node's object say what `me` does (backend, VTEP MACs, addresses that are not its
@@ -138,11 +143,14 @@ class KubernetesSource:
             self._listener.relisted(f"a look at all nodes, each {self._timing.relist_s:g} s")
         listing = self._view.listing()
         try:
-            version = await api.nodes(listing.take, self._page)
+            version = await api.nodes(listing.take, PAGES[self._page])
         except Expired:
-            self._page = 0  # in pages it takes longer than the API keeps a list's version
+            self._page = min(self._page + 1, len(PAGES) - 1)
             raise
-        self._page = PAGE
+        except ApiFailure:  # a page that is too large among them
+            self._page = 0
+            raise
+        self._page = 0
         self._view.replace(listing, version)
         self._list_due_s = now_s + self._timing.relist_s * random.uniform(0.8, 1.2)  # noqa: S311
         gathered.wake()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cni_plugin.backend import desired, pod_mtu
 from cni_plugin.backend.view import Settings, View
-from cni_plugin.cluster.admission import Admitted, Claims, Rules, admit
+from cni_plugin.cluster.admission import OF_RANGES, Admitted, Claims, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
@@ -81,6 +81,7 @@ class Reconciler:
         self._held_s: dict[Key, float] = {}  # routes that are held back, and since when
         self._unwanted_s: dict[str, float] = {}
         self._failed = 0  # passes in a row
+        self._lacking: tuple[str, ...] = ()  # of what the node itself needs
 
     def run(self, cluster: Cluster, *, whole: bool) -> Report:
         """One pass. Raises CNIError when the node cannot be looked at."""
@@ -124,7 +125,10 @@ class Reconciler:
         self._hold(chosen.held, whole=whole)
         outcome = self._apply(chosen.steps, there)
         drift = [s for s in outcome.done if _was_there(s, believed)] if whole else []
-        reasons += _lacking(outcome, self.desired.common)
+        lacking = tuple(_lacking(outcome, self.desired.common))
+        # A pass of one change says nothing of what an earlier one could not make.
+        self._lacking = lacking if whole else lacking or self._lacking
+        reasons += self._lacking
         report = self._report(cluster, used, reasons, whole=whole)
         mtu = pod_mtu(report.backend, underlays, self._plan.settings.mtu)
         return self._with_outcome(report, chosen, outcome, drift)._replace(mtu=mtu)
@@ -282,7 +286,8 @@ def _reasons(name: str, used: Admitted, missing: list[IPAddress]) -> Iterable[st
         yield f"the source knows no node {name}: is `cluster.node` its name?"
         return
     if not used.me.pod_cidrs:
-        yield f"node {name} has no podCIDR yet"
+        why = [o.text for o in used.refused if o.node == name and o.reason in OF_RANGES]
+        yield f"node {name} has no podCIDR {'that can be used: ' + why[0] if why else 'yet'}"
     if not used.me.addresses:
         yield f"node {name} has no address yet"
     for address in missing:

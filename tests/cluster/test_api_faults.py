@@ -5,6 +5,7 @@ Real agents ask it; what they know of it is seen by the routes to nodes that exi
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,16 +242,29 @@ def test_nodes_change_while_others_talk(fabric: KubeFabric, launcher: Path) -> N
         member.take_conflist(launcher)
     one, other = a.pod(), b.pod()
     wait_until(lambda: one.reaches(other), "the pods reach each other")
+    announced = fabric.api.do("annotations", "b")
+    assert announced.pop("podwire.io/backend") == "vxlan"
+    assert announced.pop("podwire.io/vtep-mac-ipv4") == b.node.link(b.tunnels()[0])["address"]
+    assert announced.keys() == {"podwire.io/vtep-mac-ipv6"}
     with steady(one, other) as traffic:
         _a_tunnels_mac_changes(fabric, a)
         _a_range_moves(fabric, a)
         _addresses_change_their_order(fabric, a, b)
+        old = c.pod()
         _a_nodes_range_changes(fabric, a, c)
         c.take_conflist(launcher)
         third = c.pod()
         wait_until(lambda: one.reaches(third), "a new pod of the new range is reached")
         assert third.addresses[0].startswith("10.244.9.")
+        c.runtime.delete(old.pod)  # by the new list
+        assert reservations(c) == set(third.addresses)
     assert (traffic.lost, traffic.whole) == (0, True)
+
+
+def reservations(member: Member) -> set[str]:
+    """Addresses that are taken, by the store's files."""
+    folder = member.node.path("/var/lib/cni/networks/podwire")
+    return {one.name for one in folder.iterdir() if re.fullmatch(r"[0-9a-f.:]+", one.name)}
 
 
 def fdb(member: Member) -> list[str]:
@@ -301,7 +315,6 @@ def _addresses_change_their_order(fabric: KubeFabric, a: Member, b: Member) -> N
 
 def _a_nodes_range_changes(fabric: KubeFabric, a: Member, c: Member) -> None:
     """As in a cluster, by a Node that is made anew; on a disk that is not ready for it."""
-    c.pod()
     c.node.run("mount", "-o", "remount,ro", "/etc/cni")
     fabric.api.do("delete", "c")
     says(c, "cluster: the source knows no node c")

@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+from tests.support.agent_pages import CONFIG
 from tests.support.cluster import CONFLIST, Fabric, Member
 from tests.support.node import wait_until
 
@@ -16,6 +17,16 @@ TEMPLATE = "/run/template.json"
 def says(member: Member, words: str) -> None:
     """Waits until /readyz does."""
     wait_until(lambda: words in member.page("/readyz")[1], f"/readyz says {words!r}")
+
+
+def messages(member: Member) -> list[str]:
+    """The log's, in their order."""
+    return [line["message"] for line in member.log()]
+
+
+def outcomes(member: Member) -> list[str]:
+    """Of the calls that the agent tells of."""
+    return [line["outcome"] for line in member.log() if line["message"] == "call"]
 
 
 def plugin(member: Member) -> dict[str, object]:
@@ -34,9 +45,10 @@ def test_a_pod_comes_in_the_moment_in_which_the_list_does(fabric: Fabric, launch
     a.take_conflist(launcher)
     pod = a.pod()
     assert pod.addresses == ["10.244.1.2", "2001:db8:244:1::2"]
-    order = [line["message"] for line in a.log()]
+    wait_until(lambda: outcomes(a) == ["done"], "the agent tells of the call")
+    wait_until(lambda: "conflist: written" in messages(a), "and of the list")
+    order = messages(a)
     assert order.index("podwire's agent serves") < order.index("conflist: written")
-    assert [line["outcome"] for line in a.log() if line["message"] == "call"] == ["done"]
     assert stat.S_IMODE(a.node.path(CONFLIST).stat().st_mode) == 0o600
     assert plugin(a)["nonMasqueradeCIDRs"] == ["10.244.0.0/16", "2001:db8:244::/48"]
     assert plugin(a)["mtu"] == 1500
@@ -47,6 +59,28 @@ def test_a_pod_comes_in_the_moment_in_which_the_list_does(fabric: Fabric, launch
     a.end()
     assert a.conflist() is None
     assert a.node.path(FOLDER).exists()
+
+
+def test_an_agent_that_begins_anew_with_another_config_goes_on_with_the_list(
+    fabric: Fabric,
+) -> None:
+    """A runtime would notice if `onStop: remove` took it away in between."""
+    a = fabric.join("a")
+    fabric.write()
+    a.start(conflist={"onStop": "remove"})
+    wait_until(a.ready, "it is ready")
+    path = a.node.path(CONFIG)
+    config = json.loads(path.read_text())
+    config["cluster"]["mtu"] = 1400
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(config))
+    new.rename(path)
+    wait_until(lambda: plugin(a)["mtu"] == 1400, "it is written again")
+    told = messages(a)
+    assert "the config was changed: the agent begins anew with it" in told
+    assert "conflist: removed" not in told
+    a.end()
+    assert a.conflist() is None
 
 
 def test_what_stands_in_its_way_is_told(fabric: Fabric) -> None:

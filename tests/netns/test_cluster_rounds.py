@@ -25,6 +25,7 @@ from tests.support.node import Node as Place
 
 A = Node("a", (ip_network("10.244.1.0/24"),), (ip_address("192.0.2.1"),))
 B = Node("b", (ip_network("10.244.2.0/24"),), (ip_address("192.0.2.2"),))
+C = Node("c", (ip_network("10.244.3.0/24"),), (ip_address("192.0.2.3"),))
 LIMIT_S = 10.0
 
 
@@ -145,7 +146,9 @@ def test_readiness_follows_what_is_known_of_this_node(tell: Callable[..., Subjec
     seen: list[tuple[str, ...]] = []
 
     async def story(subject: Subject) -> None:
-        for said in (None, Cluster((B,)), Cluster((A._replace(pod_cidrs=()), B)), Cluster((A, B))):
+        nowhere = A._replace(pod_cidrs=(ip_network("192.0.2.128/25"),))
+        for me in (None, (), (A._replace(pod_cidrs=()),), (nowhere,), (A,)):
+            said = None if me is None else Cluster((*me, B))
             if said is not None:
                 subject.source.say(said)
             await subject.until(lambda: subject.readiness.reasons() not in seen)
@@ -154,10 +157,15 @@ def test_readiness_follows_what_is_known_of_this_node(tell: Callable[..., Subjec
         await subject.until(lambda: subject.ready)
 
     assert tell(story).ready[0] == ("a", 1500)
+    refused = (
+        "podCIDR 192.0.2.128/25 of a overlaps the nodes' network 192.0.2.0/24:"
+        " give the node another range"
+    )
     assert seen == [
         ("cluster: its nodes are not known yet",),
         ("cluster: the source knows no node a: is `cluster.node` its name?",),
         ("cluster: node a has no podCIDR yet",),
+        (f"cluster: node a has no podCIDR that can be used: {refused}",),
         (),
     ]
 
@@ -243,6 +251,10 @@ def test_what_fails_of_a_peer_is_the_peers_and_of_the_node_itself_is_a_reason(
         await subject.until(
             lambda: "itself needs cannot be made" in str(subject.readiness.reasons())
         )
+        passes = subject.rounds.totals.passes["change"]
+        subject.source.say(Cluster((A, B, C)))
+        await subject.until(lambda: subject.rounds.totals.passes["change"] > passes)
+        assert subject.readiness.reasons()
         assert subject.ready == []
         subject.place.configure(f"link del {name}")
         await subject.until(lambda: not subject.readiness.reasons())

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cni_plugin.agent import conflist as subject
+from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.conflist import ConflistKeeper
 from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.report import CallReport
@@ -219,13 +220,13 @@ def test_the_templates_file_is_followed_and_a_bad_one_changes_nothing(
 @pytest.mark.parametrize(("policy", "left"), [("keep", True), ("remove", False)])
 def test_at_a_stop_the_policy_decides(happen: Happen, policy: str, *, left: bool) -> None:
     async def story(world: World) -> None:
-        await world.keeper.withdraw()  # nothing is there yet
+        await world.keeper.end(None)  # nothing is there yet
         assert world.events == []
 
     async def ready(world: World) -> None:
         world.keeper.ready(A, 1450)
         await until(lambda: not world.reason(), "it is ready")
-        await world.keeper.withdraw()
+        await world.keeper.end(None)
         await asyncio.sleep(0.2)  # nobody writes it again
         assert world.file.exists() == left
 
@@ -242,7 +243,32 @@ def test_what_somebody_else_wrote_stays_at_a_stop(
         world.keeper.ready(A, 1450)
         await until(lambda: not world.reason(), "it is ready")
         world.file.write_text("theirs")
-        await world.keeper.withdraw()
+        await world.keeper.end(None)
         assert world.file.read_text() == "theirs"
+
+    happen(story, onStop="remove")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "left"),
+    [
+        (None, True),
+        ({}, True),
+        ({"conflist": {"path": "SAME", "onStop": "remove"}}, True),
+        ({"conflist": {}}, False),
+    ],
+)
+def test_an_agent_that_follows_at_once_goes_on_with_it(
+    happen: Happen, cluster: dict[str, Any] | None, *, left: bool
+) -> None:
+    """Unless its own is elsewhere: two would be rivals."""
+
+    async def story(world: World) -> None:
+        world.keeper.ready(A, 1450)
+        await until(lambda: not world.reason(), "it is ready")
+        keys = json.loads(json.dumps(cluster).replace("SAME", str(world.file)))
+        new = {} if keys is None else {"cluster": {"source": {"file": "/p"}, **keys}}
+        await world.keeper.end(AgentConfig.model_validate(new))
+        assert world.file.exists() == left
 
     happen(story, onStop="remove")

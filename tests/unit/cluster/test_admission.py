@@ -63,6 +63,17 @@ def test_a_range_that_may_not_be_is_left_out_and_the_rest_of_its_node_used(
 
 
 @pytest.mark.parametrize(
+    ("cidr", "held"),
+    [("203.0.113.0/24", "203.0.113.9/32"), ("2001:db8:ffff::/64", "2001:db8:ffff::9/128")],
+)
+def test_nobodys_pods_are_where_the_kubernetes_api_is(cidr: str, held: str) -> None:
+    rules = Rules(servers=(ip_network("203.0.113.9/32"), ip_network("2001:db8:ffff::9/128")))
+    (refused,) = admitted(node("b", [cidr]), rules=rules).refused
+    assert refused.reason == "overlaps-api"
+    assert f"overlaps the address of the Kubernetes API, {held}: give" in refused.text
+
+
+@pytest.mark.parametrize(
     ("cidr", "reason"),
     [
         ("0.0.0.0/0", "overlaps-underlay"),

@@ -60,6 +60,22 @@ def test_the_kubernetes_api_in_place_of_a_file(
     assert read(tmp_path, SOURCE).node == "n"
 
 
+def test_where_the_api_is_no_pods_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+
+    def servers(text: str) -> list[str]:
+        return list(map(str, read(tmp_path, f"source: {text}").rules.servers))
+
+    assert servers("{kubernetes: {}}") == ["10.96.0.1/32"]
+    assert servers("{kubernetes: {server: 'https://[2001:db8::1]:6443'}}") == [
+        "2001:db8::1/128",
+        "10.96.0.1/32",
+    ]
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    assert servers("{kubernetes: {server: 'https://api.example'}}") == []
+    assert servers("{file: /p}") == []
+
+
 @pytest.mark.parametrize(("release", "wanted"), [("5.4.0-42", False), ("6.1.0", None)])
 def test_the_offload_is_left_alone_where_the_kernel_is_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, wanted: bool | None

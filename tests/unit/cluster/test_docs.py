@@ -72,6 +72,7 @@ def test_every_annotation():
 def test_every_placeholder_and_a_template_that_works():
     listed = [json.loads(cell[0]) for cell in rows("placeholder")[::2]]
     assert listed == list(placeholders(SAMPLE))
+    assert f"`{json.dumps(placeholders(SAMPLE)['${capabilities}'])}`" in TEXT
     read_template(block("json", "plugins").encode(), "the sample")
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cni_plugin.cluster.values import Node
+from cni_plugin.cluster import kube_api, kubernetes
+from cni_plugin.cluster.known import write_known
+from cni_plugin.cluster.values import Cluster, Node
 from tests.support.kube_api import KubeApi, KubeProcess, node_object
 from tests.unit.cluster.kit import QUICK, Heard, following, kubeconfig, until
 
@@ -117,22 +119,68 @@ def test_a_list_comes_in_pages_of_one_moment(tmp_path):
     asyncio.run(main())
 
 
-def test_a_list_that_outlives_its_version_is_asked_for_whole(tmp_path):
+def test_a_list_that_outlives_its_version_is_asked_for_in_larger_pages(tmp_path):
     async def main() -> None:
-        many = [node(f"n{i:03}", f"10.1.{i}.0/24") for i in range(150)]
+        many = [node(f"n{i:04}", f"10.{i >> 8}.{i & 255}.0/24") for i in range(2600)]
+        async with KubeApi() as api:
+            for one in many:
+                put(api, one)
+            api.compact_after_pages = 3
+            async with following(api, tmp_path) as heard:
+                await until(heard.has(*many), "all are there")
+            pages = [asked for asked in api.asked if asked.verb == "list"]
+            assert [(page.query.get("limit"), page.status) for page in pages] == [
+                *((limit, status) for limit in ("100", "500", "2500") for status in (200, 410)),
+                (None, 200),
+            ]
+            assert "too old" in heard.relists[0]
+
+    asyncio.run(main())
+
+
+def test_a_list_that_fails_otherwise_is_asked_for_in_small_pages_again(tmp_path, monkeypatch):
+    """As where all at once is more than an answer may have."""
+    monkeypatch.setattr(kube_api, "ANSWER_MAX", 60_000)
+    monkeypatch.setattr(kubernetes, "PAGES", (100, 0))
+
+    async def main() -> None:
+        many = [node(f"n{i:03}", f"10.1.{i}.0/24") for i in range(250)]
         async with KubeApi() as api:
             for one in many:
                 put(api, one)
             api.compact_after_pages = 1
             async with following(api, tmp_path) as heard:
                 await until(heard.has(*many), "all are there")
-            pages = [asked for asked in api.asked if asked.verb == "list"]
-            assert [(page.query.get("limit"), page.status) for page in pages] == [
-                ("100", 200),
-                ("100", 410),
-                (None, 200),
-            ]
-            assert "too old" in heard.relists[0]
+            limits = [asked.query.get("limit") for asked in api.asked if asked.verb == "list"]
+            assert limits == ["100", "100", None, "100", "100", "100"]
+
+    asyncio.run(main())
+
+
+def test_a_slow_list_of_5000_nodes_is_one_change_and_a_start_does_not_wait_for_it(tmp_path):
+    """50 pages that take 0.02 s each at least, where a start waits for 0.3 s."""
+
+    async def main() -> None:
+        many = [
+            node(f"n{i:04}", f"10.{i >> 8}.{i & 255}.0/24", f"192.0.{i >> 8}.{i & 255}")
+            for i in range(5000)
+        ]
+        state = tmp_path / "state/nodes.json"
+        write_known(str(state), Cluster((*many[:-1], node("left"))))
+        async with KubeApi() as api:
+            for one in many:
+                put(api, one)
+            api.slow_s = 0.02
+            async with following(api, tmp_path) as heard:
+                await until(lambda: heard.syncs == [5000], "the API is heard")
+                await until(heard.has(*many), "all are there")
+                api.slow_s = 0.0
+                assert [one.synced for one in heard.clusters] == [False, True]
+                put(api, node("late", "10.200.0.0/24"))
+                await until(lambda: len(heard.clusters) == 3, "what happens then is told")
+            lists = [asked for asked in api.asked if asked.verb == "list"]
+            assert len(lists) == 50
+            assert [note for note in heard.notes if "the 5000 nodes last known" in note]
 
     asyncio.run(main())
 
