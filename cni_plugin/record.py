@@ -73,9 +73,11 @@ def load(data: bytes, *, whole: bool = True) -> Record | None:
 
 
 def _dump_object(obj: Obj) -> list[Any]:
-    """Only the identity: it is all that taking away needs."""
+    """Only the identity: it is all that taking away needs. A host port may be another's by then:
+    so its owner too."""
     if isinstance(obj, Element):
-        return ["element", obj.family, obj.set, list(obj.key)]
+        owner = [obj.owner] if obj.to else []
+        return ["element", obj.family, obj.set, list(obj.key), *owner]
     if isinstance(obj, RuleChain):
         return ["chain", obj.family, obj.name]
     if isinstance(obj, Veth):
@@ -88,8 +90,8 @@ def _dump_object(obj: Obj) -> list[Any]:
 def _load_object(entry: list[Any]) -> Obj:
     kind, *fields = entry
     if kind == "element":
-        family, name, parts = fields
-        return Element(family, name, tuple(parts))
+        family, name, parts, *owner = fields
+        return Element(family, name, tuple(parts), owner=owner[0] if owner else None)
     if kind == "chain":
         family, name = fields
         return RuleChain(family, name, None, ())

@@ -20,7 +20,7 @@ from ipam.values import IPNetwork
 
 DEFAULT_PATH = "/etc/cni/net.d/10-podwire.conflist"
 # What podwire serves itself, so that no other plugin of the list needs it: the one place to add to.
-CAPABILITIES = ("bandwidth", "dns", "ips", "mac")
+CAPABILITIES = ("bandwidth", "dns", "ips", "mac", "portMappings")
 # Which files a runtime reads, those with a dot before their name too. Source: libcni's ConfFiles as
 # containerd and CRI-O call it.
 SUFFIXES = (".conf", ".conflist", ".json")

@@ -17,7 +17,7 @@ from cni_plugin.cni.conf_model import (
     PluginModel,
     model_problems,
 )
-from cni_plugin.cni.conf_runtime import UNSUPPORTED, finish, review_runtime
+from cni_plugin.cni.conf_runtime import finish, review_runtime
 from cni_plugin.cni.errors import CNIError, UnsupportedField
 from cni_plugin.cni.problems import Problem, raise_problems
 from cni_plugin.cni.values import Bandwidth, Dns, NetConf
@@ -25,6 +25,9 @@ from cni_plugin.cni.versions import UNVERSIONED, at_least, config_version
 from ipam.values import IpamConf
 
 OWN_TYPE = "podwire"
+_CONDITIONS = (
+    "it is made of iptables' arguments; chain the portmap plugin, or filter in a table of yours"
+)
 # What only a bridge can have; harmless in ptp mode, so a warning.
 _BRIDGE_ONLY = (
     "bridge",
@@ -37,6 +40,13 @@ _BRIDGE_ONLY = (
     "preserveDefaultVlan",
     "portIsolation",
 )
+# Ignoring one of these would do something else than was asked for.
+_UNSUPPORTED = {
+    "vlanTrunk": "give each pod one VLAN with vlan, or use the bridge plugin for trunks",
+    "masqAll": "who calls by a host port keeps its address; chain the portmap plugin to hide it",
+    "conditionsV4": _CONDITIONS,
+    "conditionsV6": _CONDITIONS,
+}
 
 
 class BaseReview(NamedTuple):
@@ -117,10 +127,11 @@ def _version(document: Mapping[str, object]) -> tuple[str, list[Problem]]:
 
 
 def _unsupported(document: Mapping[str, object]) -> list[Problem]:
-    if not document.get("vlanTrunk"):
-        return []
-    remedy = "give each pod one VLAN with vlan, or use the bridge plugin for trunks"
-    return [Problem("vlanTrunk", document["vlanTrunk"], remedy, code=UnsupportedField.code)]
+    return [
+        Problem(key, document[key], remedy, code=UnsupportedField.code)
+        for key, remedy in _UNSUPPORTED.items()
+        if document.get(key)
+    ]
 
 
 def _contradictions(model: PluginModel, *, has_ipam: bool) -> list[Problem]:
@@ -165,10 +176,12 @@ def _warnings(model: PluginModel, document: Mapping[str, object], *, has_ipam: b
     if model.ipMasq and not has_ipam:
         lines.append("ipMasq has no effect without ipam")
     lines += [
-        f"capabilities.{key}: podwire refuses an attachment that asks for it; {remedy}"
-        for key, remedy in UNSUPPORTED.items()
-        if (model.capabilities or {}).get(key)
+        f"{key} has no effect: podwire marks no packets and masquerades by itself"
+        for key in ("markMasqBit", "externalSetMarkChain")
+        if document.get(key) is not None
     ]
+    if (model.capabilities or {}).get("portMappings") and not has_ipam:
+        lines.append("capabilities.portMappings: without ipam no pod can have a host port")
     return lines
 
 
@@ -204,6 +217,7 @@ def _net_conf(model: PluginModel, version: str, ipam: IpamConf | None) -> NetCon
         queue_length=model.txqueuelen if "txqueuelen" in given else None,
         allmulti=model.allmulti if "allmulti" in given else None,
         pod_promisc=model.promisc if "promisc" in given else None,
+        snat=model.snat,
         dns=_dns(model.dns),
         ipam=ipam,
     )

@@ -243,6 +243,26 @@ class PluginModel(BaseModel):
     )
     allmulti: bool = Field(False, description="The pod's interface takes every multicast frame.")
     promisc: bool = Field(False, description="The pod's interface takes every frame.")
+    snat: bool = Field(
+        True,
+        description="Masquerade what comes back by a host port to where it came from: a pod's"
+        " call of itself, or of a neighbour on its bridge.",
+    )
+    masqAll: Any = Field(  # noqa: N815
+        None, description="Not supported: masquerading everybody who calls by a host port."
+    )
+    conditionsV4: Any = Field(  # noqa: N815
+        None, description="Not supported: conditions for host ports, as iptables' arguments."
+    )
+    conditionsV6: Any = Field(  # noqa: N815
+        None, description="Not supported: conditions for host ports, as iptables' arguments."
+    )
+    markMasqBit: Any = Field(  # noqa: N815
+        None, description="Accepted for compatibility; podwire marks no packets."
+    )
+    externalSetMarkChain: Any = Field(  # noqa: N815
+        None, description="Accepted for compatibility; podwire masquerades by itself."
+    )
     dns: DnsModel | None = Field(None, description="Resolver settings for the result.")
     ipam: Any = Field(None, description="Address management; absent: layer 2 only.")
     capabilities: dict[str, bool] | None = Field(

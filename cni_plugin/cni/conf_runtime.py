@@ -11,21 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cni_plugin.cni import parse
-from cni_plugin.cni.errors import InvalidEnvironment, UnsupportedField
+from cni_plugin.cni.errors import InvalidEnvironment
 from cni_plugin.cni.names import shown
 from cni_plugin.cni.problems import Problem, forgive, raise_problems
-from cni_plugin.cni.values import Bandwidth, NetConf, RuntimeConf
+from cni_plugin.cni.values import Bandwidth, NetConf, PortMapping, RuntimeConf
 from ipam.lean_typing import Any, NamedTuple, TypeVar
 from ipam.values import IPInterface
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]
 TEXT_ACCEPTED = "1 to 255 printable ASCII characters without spaces"
-UNSUPPORTED = {
-    "portMappings": 'chain the plugin "portmap" after podwire and move the capability'
-    " portMappings to it, or leave the capability out",
-}
-_READ = ("ips", "mac", "ipRanges", "dns", "aliases", "bandwidth")
+_READ = ("ips", "mac", "ipRanges", "dns", "aliases", "bandwidth", "portMappings")
 BANDWIDTH_IGNORED = "runtimeConfig.bandwidth is ignored: the network's config has limits of its own"
 _DNS_FIELDS = {"servers": "nameservers", "searches": "search", "options": "options"}
 
@@ -40,11 +36,7 @@ class RuntimeReview(NamedTuple):
 
 
 def review_runtime(document: Mapping[str, object]) -> RuntimeReview:
-    """Read runtimeConfig and args.cni. ipRanges are the base config's (they are validated there).
-
-    A capability that podwire does not serve is a problem of code 2 when it asks for something
-    and nothing when it is empty: runtimes send an empty portMappings to every pod.
-    """
+    """Read runtimeConfig and args.cni; ipRanges are the base config's and validated there."""
     problems: list[Problem] = []
     runtime = _mapping(document.get("runtimeConfig"), "runtimeConfig", problems)
     args = _mapping(document.get("args"), "args", problems)
@@ -56,18 +48,15 @@ def review_runtime(document: Mapping[str, object]) -> RuntimeReview:
     aliases = _texts(runtime.get("aliases"), "runtimeConfig.aliases", problems)
     limits, wrong = _bandwidth(runtime)
     problems += wrong
+    mappings, wrong = _port_mappings(runtime)
+    problems += wrong
     dns = _dns(runtime.get("dns"), problems)
-    problems += [
-        Problem(f"runtimeConfig.{key}", runtime[key], remedy, code=UnsupportedField.code)
-        for key, remedy in UNSUPPORTED.items()
-        if _asks(runtime.get(key))
-    ]
     warnings = tuple(
         f"runtimeConfig.{shown(key)[1:-1]} is not a capability of podwire and is ignored"
         for key in runtime
-        if key not in _READ and key not in UNSUPPORTED
+        if key not in _READ
     )
-    asked = RuntimeConf(ips or arg_ips, mac or arg_mac, aliases, limits)
+    asked = RuntimeConf(ips or arg_ips, mac or arg_mac, aliases, limits, mappings)
     return RuntimeReview(asked, dns, tuple(problems), warnings)
 
 
@@ -86,7 +75,7 @@ def finish(
     """
     for line in review.warnings:
         warn(line)
-    found = [*problems, *review.problems]
+    found = [*problems, *review.problems, *_without_addresses(base, review.runtime)]
     if lenient:
         forgive(found, warn)
     else:
@@ -226,6 +215,25 @@ def _bandwidth(runtime: JsonObject) -> tuple[Bandwidth, list[Problem]]:
 
     limits, problems = bandwidth.review(source, path)
     return (Bandwidth() if problems else limits), problems
+
+
+def _port_mappings(runtime: JsonObject) -> tuple[tuple[PortMapping, ...], list[Problem]]:
+    """An empty list asks for nothing: runtimes send it to every pod."""
+    asked = runtime.get("portMappings")
+    if not asked:
+        return (), []
+    from cni_plugin.cni import port_mappings  # few pods ask for any
+
+    return port_mappings.review(asked, "runtimeConfig.portMappings")
+
+
+def _without_addresses(base: NetConf | None, runtime: RuntimeConf) -> list[Problem]:
+    """A port leads to an address, and without ipam podwire knows of none."""
+    if base is None or base.ipam is not None or not runtime.port_mappings:
+        return []
+    count = len(runtime.port_mappings)
+    accepted = "[], or absent, for a network without ipam: podwire knows no address of the pod"
+    return [Problem("runtimeConfig.portMappings", f"{count} mappings", accepted)]
 
 
 def _asks(value: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cni_plugin.cni import bandwidth, sysctls
+from cni_plugin.cni import bandwidth, port_mappings, sysctls
 from cni_plugin.cni.conf import OWN_TYPE
 from cni_plugin.cni.conf_ipam import OWN_TYPES
 from cni_plugin.cni.conf_model import PluginModel
@@ -44,7 +44,9 @@ def json_schema() -> JsonObject:
         "description": properties["sysctl"]["description"],
         **sysctls.JSON_SCHEMA,
     }
-    properties["vlanTrunk"] |= {"type": ["array", "null"], "maxItems": 0}
+    for key in ("vlanTrunk", "conditionsV4", "conditionsV6"):
+        properties[key] |= {"type": ["array", "null"], "maxItems": 0}
+    properties["masqAll"] |= {"enum": [False, None]}
     for key in ("runtimeConfig", "prevResult", "vlanTrunk"):
         properties[key].pop("title", None)
     properties["runtimeConfig"] |= _runtime_config(properties)
@@ -113,7 +115,6 @@ def _foreign() -> JsonObject:
 
 
 def _runtime_config(properties: JsonObject) -> JsonObject:
-    empty: JsonObject = {"description": "Not served by podwire: may be empty only."}
     return {
         "type": ["object", "null"],
         "properties": {
@@ -126,7 +127,7 @@ def _runtime_config(properties: JsonObject) -> JsonObject:
                 "properties": {"servers": _TEXTS, "searches": _TEXTS, "options": _TEXTS},
             },
             "aliases": _TEXTS | {"description": "Names of the pod in the network; kept."},
-            "portMappings": empty,
+            "portMappings": port_mappings.JSON_SCHEMA,
             "bandwidth": {
                 "type": ["object", "null"],
                 "description": "Limits for this pod, where the config has none.",

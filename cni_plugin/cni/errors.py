@@ -114,3 +114,9 @@ class Damaged(CNIError):
     """podwire 104 (CHECK): what ADD made is missing or wrong; details list each difference."""
 
     code = 104
+
+
+class HostPortInUse(CNIError):
+    """podwire 105: a host port belongs to another attachment; the message names it."""
+
+    code = 105

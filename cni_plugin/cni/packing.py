@@ -17,11 +17,20 @@ from ipaddress import (
     IPv6Network,
 )
 
-from cni_plugin.cni.values import Bandwidth, Dns, Interface, IPConfig, NetConf, Result, RuntimeConf
+from cni_plugin.cni.values import (
+    Bandwidth,
+    Dns,
+    Interface,
+    IPConfig,
+    NetConf,
+    PortMapping,
+    Result,
+    RuntimeConf,
+)
 from ipam.lean_typing import Any
 from ipam.values import IpamConf, Range, Route
 
-CONF_TUPLES = (NetConf, IpamConf, Range, Route, Dns, Bandwidth, RuntimeConf)
+CONF_TUPLES = (NetConf, IpamConf, Range, Route, Dns, Bandwidth, PortMapping, RuntimeConf)
 _TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
 _TUPLES = (*CONF_TUPLES, Result, Interface, IPConfig)
 TEXTS_MAX = 16  # networks of one node

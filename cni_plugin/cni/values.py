@@ -67,6 +67,16 @@ class Bandwidth(NamedTuple):
         return bool(self.ingress_rate or self.egress_rate)
 
 
+class PortMapping(NamedTuple):
+    """A port of the node that leads to one of the pod. host_ip: the node's address, None: every
+    one, 0.0.0.0 or ::: every one of that IP version."""
+
+    host_port: int
+    container_port: int
+    protocol: str  # tcp | udp | sctp
+    host_ip: IPAddress | None = None
+
+
 class RuntimeConf(NamedTuple):
     """What was asked for this one attachment: runtimeConfig, args.cni, CNI_ARGS.
 
@@ -77,6 +87,7 @@ class RuntimeConf(NamedTuple):
     mac: str = ""  # lower case, colons
     aliases: tuple[str, ...] = ()
     bandwidth: Bandwidth = Bandwidth()
+    port_mappings: tuple[PortMapping, ...] = ()
 
 
 class NetConf(NamedTuple):
@@ -108,6 +119,7 @@ class NetConf(NamedTuple):
     queue_length: int | None = None  # packets; these three of the pod's interface, None: as it is
     allmulti: bool | None = None
     pod_promisc: bool | None = None
+    snat: bool = True  # of what comes back by a host port to where it came from
     dns: Dns = Dns()
     ipam: IpamConf | None = None  # None: layer 2 only
     runtime: RuntimeConf = RuntimeConf()

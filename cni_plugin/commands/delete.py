@@ -119,8 +119,17 @@ def _mark(record: Record | None, ports: Ports) -> None:
 
 def _found(objects: Sequence[Obj], kernel: Kernel) -> Found:
     """A few are taken to be there without asking: what is gone already costs nothing but the
-    attempt. Of many, most may be gone (after a flush, or the end of their namespaces)."""
-    return {key(obj): obj for obj in objects} if len(objects) <= FEW else kernel.observe(objects)
+    attempt. Of many, most may be gone (after a flush, or the end of their namespaces). A host port
+    may be another pod's by now."""
+    if len(objects) > FEW:
+        return kernel.observe(objects)
+    found = {key(obj): obj for obj in objects}
+    passing = [obj for obj in objects if isinstance(obj, Element) and obj.owner]
+    if passing:
+        for obj in passing:
+            found.pop(key(obj), None)
+        found |= kernel.observe(passing)
+    return found
 
 
 def _forget(conf: NetConf, attachment: Attachment, record: Record | None, ports: Ports) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cni_plugin import attach
-from cni_plugin.attach.wiring import Desired, Wiring
+from cni_plugin.attach.wiring import Desired, Wiring, gateway_link
+from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.filter import guard, masquerade, presence
 from cni_plugin.model.objects import (
     POD,
@@ -22,6 +23,8 @@ def desired_state(wiring: Wiring) -> Desired:
     """What ADD makes and CHECK compares with."""
     mode = attach.desired(wiring)
     filters = (*_guard(wiring), *_presence(wiring), *_masquerade(wiring), *_forward(wiring))
+    if wiring.conf.runtime.port_mappings:
+        filters = (*filters, *_host_ports(wiring))
     objects = _tuned(wiring, (*mode.objects, *_queues(wiring, mode.objects)))
     return mode._replace(objects=distinct((*objects, *filters)))
 
@@ -100,6 +103,29 @@ def _masquerade(wiring: Wiring) -> tuple[Obj, ...]:
     addresses = tuple(ip.address.ip for ip in wiring.addressing.ips)
     elements = masquerade.desired_elements(wiring.host_link, addresses, kept)
     return (*masquerade.desired_chains(kept), *elements)
+
+
+def _host_ports(wiring: Wiring) -> tuple[Obj, ...]:
+    """Raises InvalidNetworkConfig for a mapping to an address of a version that the pod lacks."""
+    from cni_plugin.filter import host_ports  # few pods have any
+
+    conf, versions = wiring.conf, wiring.versions
+    if not versions:  # a foreign IPAM plugin has not been asked yet
+        return ()
+    for index, mapping in enumerate(conf.runtime.port_mappings):
+        if mapping.host_ip is not None and mapping.host_ip.version not in versions:
+            raise InvalidNetworkConfig(
+                f"runtimeConfig.portMappings[{index}].hostIP is {mapping.host_ip}, accepted: an"
+                f" address of IPv{versions[0]}, because the pod has no other"
+            )
+    elements = host_ports.desired_elements(
+        wiring.host_link,
+        (ip.address.ip for ip in wiring.addressing.ips),
+        conf.runtime.port_mappings,
+        bridge=gateway_link(conf) if conf.mode == "bridge" else "",
+        snat=conf.snat,
+    )
+    return (*host_ports.CHAINS, *elements)
 
 
 def _forward(wiring: Wiring) -> tuple[ForwardAccept, ...]:

@@ -25,6 +25,22 @@ SETS: dict[str, tuple[str, ...]] = {
     "nodes4": ("ipv4_addr",),  # other nodes
     "nodes6": ("ipv6_addr",),
     "underlays": ("ifname",),  # links by which nodes are reached
+    # Ports of the node that lead to a pod (filter.host_ports): of every address, of one address.
+    "hostports4": ("inet_proto", "inet_service"),
+    "hostports6": ("inet_proto", "inet_service"),
+    "hostports4_at": ("ipv4_addr", "inet_proto", "inet_service"),
+    "hostports6_at": ("ipv6_addr", "inet_proto", "inet_service"),
+    "hairpin4": ("ipv4_addr", "ipv4_addr"),  # source and destination of a pod's call of itself
+    "hairpin6": ("ipv6_addr", "ipv6_addr"),
+    "near4": ("ifname", "ipv4_addr"),  # a bridge, and a pod whose answers would stay on it
+    "near6": ("ifname", "ipv6_addr"),
+}
+# Maps whose elements lead to an address and a port.
+DATA_MAPS: dict[str, tuple[str, ...]] = {
+    "hostports4": ("ipv4_addr", "inet_service"),
+    "hostports6": ("ipv6_addr", "inet_service"),
+    "hostports4_at": ("ipv4_addr", "inet_service"),
+    "hostports6_at": ("ipv6_addr", "inet_service"),
 }
 VERDICT_MAPS = ("masq4", "masq6")
 RANGE_SETS = ("local4", "local6", "cluster4", "cluster6", "kept4", "kept6")  # of whole networks

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 
 from cni_plugin.cni.errors import CNIError, KernelRefused
+from cni_plugin.filter.tables import DATA_MAPS
 from cni_plugin.kernel import nft, rtnl, sysctl
 from cni_plugin.kernel.netlink import KernelError, Line, Message
 from cni_plugin.kernel.places import Places
@@ -454,16 +455,35 @@ def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome
         places.on_host.commit(messages, chains=chains)
     except KernelError as error:
         if stop or len(steps) == 1:
-            return _filter_refused(steps, error)
+            return _filter_refused(places, steps, error)
         halves = steps[: len(steps) // 2], steps[len(steps) // 2 :]
         return _joined(_transaction(places, half, stop) for half in halves)
-    return Outcome(steps, ())
+    ports = tuple(filter(_is_port, steps))
+    return Outcome(steps, _settled(places, ports, stop) if ports else ())
 
 
-def _filter_refused(steps: tuple[Step, ...], error: KernelError) -> Outcome:
+def _is_port(step: Step) -> bool:
+    obj = step.subject
+    return isinstance(obj, Element) and obj.set in DATA_MAPS
+
+
+def _settled(places: Places, ports: tuple[Step, ...], stop: bool) -> tuple[CNIError, ...]:
+    from cni_plugin.kernel import host_ports  # few pods have any
+
+    return host_ports.settle(places, ports, gaining=stop)
+
+
+def _filter_refused(places: Places, steps: tuple[Step, ...], error: KernelError) -> Outcome:
     removing = all(step.wanted is None for step in steps)
     if removing and error.errno in (*GONE, *IN_USE):
         return Outcome(steps, ())
+    ports = tuple(filter(_is_port, steps)) if error.errno == errno.EEXIST else ()
+    if ports:
+        from cni_plugin.kernel import host_ports
+
+        taken = host_ports.holder(places, ports)
+        if taken is not None:
+            return Outcome((), (taken,))
     return Outcome((), (StepFailed(error, steps[0]),))
 
 
@@ -477,6 +497,10 @@ def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
         obj = step.subject
         if isinstance(obj, RuleChain):
             yield list(nft.new_chain(obj) if step.wanted else nft.delete_chain(obj))
+        elif _is_port(step):
+            from cni_plugin.kernel import host_ports
+
+            yield list(host_ports.messages(step))
         elif isinstance(obj, Element):
             old = [nft.delete_element(step.found)] if isinstance(step.found, Element) else []
             new = [nft.new_element(step.wanted)] if isinstance(step.wanted, Element) else []
@@ -520,6 +544,9 @@ _REMEDIES: dict[tuple[type, int], str] = {
     (Bridge, errno.EOPNOTSUPP): "this kernel has no bridge (CONFIG_BRIDGE)",
     (RuleChain, errno.EOPNOTSUPP): (
         "this kernel lacks a part of nftables (bridge family, masq), or " + _FOREIGN_TABLE
+    ),
+    (RuleChain, errno.ENOENT): (
+        "this kernel lacks a part of nftables (CONFIG_NFT_FIB_INET, CONFIG_NFT_NAT, CONFIG_NFT_CT)"
     ),
     (RuleChain, errno.EEXIST): _FOREIGN_TABLE,
     (RuleChain, errno.EINVAL): _FOREIGN_TABLE,

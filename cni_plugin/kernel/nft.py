@@ -13,7 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_network, summarize_address_range
 from itertools import zip_longest
 
-from cni_plugin.filter.tables import FAMILY_SETS, RANGE_SETS, SETS, TABLE, VERDICT_MAPS
+from cni_plugin.filter.tables import (
+    DATA_MAPS,
+    FAMILY_SETS,
+    RANGE_SETS,
+    SETS,
+    TABLE,
+    VERDICT_MAPS,
+)
 from cni_plugin.kernel.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
@@ -34,7 +41,10 @@ from cni_plugin.kernel.rtnl import mac_bytes
 from cni_plugin.model.objects import Element, RuleChain
 from cni_plugin.model.rules import (
     Compare,
+    ConnectionStatus,
     Constant,
+    DestinationNat,
+    DestinationType,
     Expr,
     Load,
     Lookup,
@@ -53,13 +63,26 @@ NEWTABLE, GETTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 1, 3, 4, 5  # NFT_MSG_*
 NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8, 9, 12, 13, 14
 GETGEN = 16
 FAMILIES = {"any": 0, "inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
-KEY_TYPES = {"ipv4_addr": (7, 4), "ipv6_addr": (8, 16), "ether_addr": (9, 6), "ifname": (41, 16)}
+KEY_TYPES = {
+    "ipv4_addr": (7, 4),
+    "ipv6_addr": (8, 16),
+    "ether_addr": (9, 6),
+    "inet_proto": (12, 1),
+    "inet_service": (13, 2),
+    "ifname": (41, 16),
+}  # fmt: skip  nft's number of the type, bytes
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}  # IPPROTO_*
 SET_INTERVAL, SET_MAP, DATA_VERDICT = 0x4, 0x8, 0xFFFFFF00  # NFT_SET_*, NFT_DATA_VERDICT
 ELEMENT_END = 0x1  # NFT_SET_ELEM_INTERVAL_END: the first address behind a range
 VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}  # NF_*, NFT_*
 RANDOM_FULLY = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
+# NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFT_CT_STATUS, NFT_NAT_DNAT
+FIB_ADDRTYPE, FIB_DADDR, CT_STATUS, NAT_DNAT = 3, 2, 2, 1
 HTON, CHECKSUM_INET, RT_TCPMSS = 1, 1, 3  # NFT_BYTEORDER_HTON, NFT_PAYLOAD_CSUM_INET, NFT_RT_TCPMSS
 EXTHDR_TCPOPT, TCPOPT_MAXSEG = 1, 2  # NFT_EXTHDR_OP_TCPOPT; RFC 9293 section 3.2
+
+
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 def be32(kind: int, value: int) -> bytes:
@@ -103,18 +126,26 @@ def new_table(family: str) -> Iterator[Message]:
     yield _message(NEWTABLE, family, body, f"nft add table {family} {TABLE}", NLM_F_CREATE)
     for number, name in enumerate(FAMILY_SETS[family], 1):
         fields = SETS[name]
-        key_type = 0
-        for field in fields:
-            key_type = key_type << 6 | KEY_TYPES[field][0]  # as nft numbers concatenations
-        body = text(1, TABLE) + text(2, name) + be32(4, key_type) + be32(5, _key_bytes(fields))
+        body = text(1, TABLE) + text(2, name)
+        body += be32(4, _key_type(fields)) + be32(5, _key_bytes(fields))
         body += be32(10, number)  # NFTA_SET_ID, unique in the transaction
         # NFTNL_UDATA_SET_KEYBYTEORDER = host (1): without it `nft` shows names of links as "".
         body += attr(13, bytes([0, 4]) + struct.pack("=I", 1)) if fields[0] == "ifname" else b""
         body += be32(3, SET_INTERVAL) if name in RANGE_SETS else b""
         if name in VERDICT_MAPS:
             body += be32(3, SET_MAP) + be32(6, DATA_VERDICT)
+        if name in DATA_MAPS:
+            data = DATA_MAPS[name]
+            body += be32(3, SET_MAP) + be32(6, _key_type(data)) + be32(7, _key_bytes(data))
         line = f"nft add set {family} {TABLE} {name}"
         yield _message(NEWSET, family, body, line, NLM_F_CREATE)
+
+
+def _key_type(fields: tuple[str, ...]) -> int:
+    number = 0
+    for field in fields:
+        number = number << 6 | KEY_TYPES[field][0]  # as nft numbers concatenations
+    return number
 
 
 def _key_bytes(fields: tuple[str, ...]) -> int:
@@ -192,11 +223,25 @@ def _expr(expr: Expr) -> tuple[str, bytes]:  # noqa: C901, PLR0911  a table, one
         return "cmp", operator + nested(3, attr(1, expr.data))
     if isinstance(expr, Lookup):
         target = be32(3, 0) if expr.verdict else b""  # NFT_REG_VERDICT
+        target = be32(3, _register(0)) if expr.data else target
         inverted = be32(5, 1) if expr.negate else b""  # NFT_LOOKUP_F_INV
         return "lookup", text(1, expr.set) + be32(2, _register(0)) + target + inverted
     if isinstance(expr, Masquerade):
         return "masq", be32(1, RANDOM_FULLY)
-    return "immediate", be32(1, 0) + nested(2, _verdict(expr))
+    if isinstance(expr, Verdict):
+        return "immediate", be32(1, 0) + nested(2, _verdict(expr))
+    return _nat_expr(expr)
+
+
+def _nat_expr(expr: DestinationType | ConnectionStatus | DestinationNat) -> tuple[str, bytes]:
+    """Those of host ports."""
+    if isinstance(expr, DestinationType):
+        return "fib", be32(1, _register(0)) + be32(2, FIB_ADDRTYPE) + be32(3, FIB_DADDR)
+    if isinstance(expr, ConnectionStatus):
+        return "ct", be32(1, _register(0)) + be32(2, CT_STATUS)
+    family, port = ("ip", 1) if expr.version == 4 else ("ip6", 4)
+    place = be32(3, _register(0)) + be32(5, _register(port))
+    return "nat", be32(1, NAT_DNAT) + be32(2, FAMILIES[family]) + place
 
 
 def _verdict(verdict: Verdict) -> bytes:
@@ -212,26 +257,37 @@ def _field(kind: str, value: str) -> bytes:
         return value.encode().ljust(16, b"\0")
     if kind == "ether_addr":
         return mac_bytes(value)
+    if kind == "inet_proto":
+        return bytes([PROTOCOLS[value]])
+    if kind == "inet_service":
+        return int(value).to_bytes(2, "big")
     return ip_address(value).packed
 
 
 def _key(element: Element) -> bytes:
-    fields = SETS[element.set]
-    parts = [_field(kind, value) for kind, value in zip(fields, element.key, strict=True)]
+    return _packed(SETS[element.set], element.key)
+
+
+def _packed(fields: tuple[str, ...], values: tuple[str, ...]) -> bytes:
+    parts = [_field(kind, value) for kind, value in zip(fields, values, strict=True)]
     if len(parts) == 1:
         return parts[0]
     return b"".join(part + b"\0" * (-len(part) % 4) for part in parts)
 
 
-def _parse_key(name: str, data: bytes) -> tuple[str, ...]:
+def _parse_key(fields: tuple[str, ...], data: bytes) -> tuple[str, ...]:
     values = []
-    for kind in SETS[name]:
+    for kind in fields:
         size = KEY_TYPES[kind][1]
         raw, data = data[:size], data[(size + 3) & ~3 :]
         if kind == "ifname":
             values.append(string(raw))
         elif kind == "ether_addr":
             values.append(raw.hex(":"))
+        elif kind == "inet_proto":
+            values.append(_PROTOCOL_NAMES.get(raw[0], str(raw[0])))
+        elif kind == "inet_service":
+            values.append(str(int.from_bytes(raw, "big")))
         else:
             values.append(str(ip_address(raw)))
     return tuple(values)
@@ -244,6 +300,8 @@ def _element_list(element: Element, *, whole: bool) -> bytes:
     parts = [nested(1, attr(1, _key(element)))]  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
     if whole and element.goto:
         parts.append(nested(2, _verdict(Verdict("goto", element.goto))))
+    if whole and element.to:
+        parts.append(nested(2, attr(1, _packed(DATA_MAPS[element.set], element.to))))
     if whole and element.owner:
         parts.append(attr(6, _comment(element.owner)))
     return head + nested(3, nested(1, *parts))
@@ -339,13 +397,15 @@ def _ranges(answers: Iterable[Received]) -> Iterator[str]:
 def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
     for found in _items(received):
         key = attribute_map(found[1])[1]
-        verdict = attribute_map(attribute_map(found.get(2, b"")).get(2, b""))
+        data = attribute_map(found.get(2, b""))  # NFTA_DATA_VALUE is 1, NFTA_DATA_VERDICT 2
+        verdict = attribute_map(data.get(2, b""))
         yield Element(
             family,
             name,
-            _parse_key(name, key),
+            _parse_key(SETS[name], key),
             string(verdict.get(2, b"")),
             _parse_comment(found.get(6, b"")) or None,
+            _parse_key(DATA_MAPS[name], data[1]) if name in DATA_MAPS else (),
         )
 
 

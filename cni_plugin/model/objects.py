@@ -197,13 +197,15 @@ class Tuned(NamedTuple):
 
 class Element(NamedTuple):
     """One element of an nftables set or map of ours. key: one text a field of the set's type;
-    goto: the chain of a verdict map. owner is the host link's name, kept with the element."""
+    goto: the chain of a verdict map; to: what another map leads to, one text a field. owner is the
+    host link's name, kept with the element."""
 
     family: str  # inet | bridge
     set: str
     key: tuple[str, ...]
     goto: str = ""
     owner: str | None = None
+    to: tuple[str, ...] = ()
 
 
 class RuleChain(NamedTuple):

@@ -99,8 +99,17 @@ def _ceded(obj: Obj, found: Found) -> bool:
 
 
 def removal(objects: Iterable[Obj], found: Found) -> tuple[Step, ...]:
-    """Steps that take away those of the objects that are found."""
-    return in_order_of_removal(Step(None, found[key(obj)]) for obj in objects if key(obj) in found)
+    """Steps that take away those of the objects that are found, less what is another's by now."""
+    there = ((obj, found[key(obj)]) for obj in objects if key(obj) in found)
+    return in_order_of_removal(Step(None, seen) for obj, seen in there if not of_another(obj, seen))
+
+
+def of_another(obj: Obj, seen: Obj) -> bool:
+    """Whether an element, as found, belongs to another attachment: a host port goes from one to
+    the next."""
+    if not isinstance(obj, Element) or not isinstance(seen, Element):
+        return False
+    return bool(obj.owner and seen.owner) and obj.owner != seen.owner
 
 
 def in_order_of_removal(steps: Iterable[Step]) -> tuple[Step, ...]:
@@ -301,6 +310,7 @@ def _tuned(obj: Tuned, verb: str) -> str:
 
 def _element(obj: Element, verb: str) -> str:
     goto = f" : goto {obj.goto}" if obj.goto else ""
+    goto = f" : {' . '.join(obj.to)}" if obj.to and verb != "delete" else goto
     return f"nft {verb} element {obj.family} podwire {obj.set} {{ {' . '.join(obj.key)}{goto} }}"
 
 

@@ -62,11 +62,13 @@ class Compare(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """Registers from 0 on are (or are not) in a set; verdict: the map's verdict is taken."""
+    """Registers from 0 on are (or are not) in a set; verdict: the map's verdict is taken; data:
+    what the map leads to goes into the registers from 0 on."""
 
     set: str
     negate: bool = False
     verdict: bool = False
+    data: bool = False
 
 
 class Verdict(NamedTuple):
@@ -81,7 +83,24 @@ class Masquerade(NamedTuple):
     flows that race for one port lose a packet each otherwise."""
 
 
-Expr = Load | Mask | Constant | Store | PathMss | LowerMss | Compare | Lookup | Verdict | Masquerade
+class DestinationType(NamedTuple):
+    """Register 0 = what the destination address is to this node (RTN_*), in host order."""
+
+
+class ConnectionStatus(NamedTuple):
+    """Register 0 = the status bits of the packet's connection (IPS_*), in host order."""
+
+
+class DestinationNat(NamedTuple):
+    """Destination NAT to the address in the registers from 0 on, and the port in the next one."""
+
+    version: int  # of IP
+
+
+Expr = (
+    Load | Mask | Constant | Store | PathMss | LowerMss | Compare | Lookup | Verdict | Masquerade
+    | DestinationType | ConnectionStatus | DestinationNat
+)  # fmt: skip
 
 
 class Part(NamedTuple):

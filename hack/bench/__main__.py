@@ -7,7 +7,7 @@ Whole processes from outside, started by burst.c, each side on a node of its own
 verified: a run in which anything fails or is left prints no table. A benchmark is no test: it
 never fails on a time. Writes build/bench.json.
 
-BENCH_CASES="bridge ptp"  which cases (default: the first four; ipam-empty and ipam-4000 on demand)
+BENCH_CASES="bridge ptp"  which cases (default: the first five; ipam-empty and ipam-4000 on demand)
 BENCH_PATHS="agent"       which paths (default: both, where the case has both)
 SAMPLES=30                sequential samples a verb and side, after a warm-up
 BENCH_OURS=FOLDER         podwire's executable is there (default: beside this Python)
@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 from agent import Agent, Cost  # noqa: E402
 from cases import CASES, DEFAULT_CASES, Case  # noqa: E402
 from driver import build_driver  # noqa: E402
-from sides import Batch, Side, WrongAnswer  # noqa: E402
+from sides import Batch, Side, WrongAnswer, prove  # noqa: E402
 
 from tests.support.node import Node, Pod, open_node  # noqa: E402
 
@@ -84,7 +84,7 @@ def row(case: str, path: str, verb: str, concurrency: int, pair: list[list[Batch
         ours_ms_p95=round(percentile(ours, 0.95), 2),
         peer_ms_p50=round(peer_p50, 2),
         peer_ms_p95=round(percentile(peer, 0.95), 2),
-        ratio=round(ours_p50 / peer_p50, 2),
+        ratio=round(ours_p50 / peer_p50, 3),
         ours_per_s=round(per_s[0], 1),
         peer_per_s=round(per_s[1], 1),
     )
@@ -114,13 +114,17 @@ def measure(
 
 
 @contextmanager
-def side(case: Case, which: str, driver: Path, executable: Path, *, peer: bool) -> Iterator[Side]:
+def side(
+    case: Case, which: str, driver: Path, executables: Sequence[Path], *, peer: bool
+) -> Iterator[Side]:
     """A side with a node and a working folder of its own."""
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podwire-bench-")))
         node = stack.enter_context(open_node(which, REFERENCE))
-        config = case.config(of_peer=peer)
-        made = Side(node, driver, work, executable, config, wires=not case.alone)
+        plugins = case.plugins(of_peer=peer)
+        made = Side(
+            node, driver, work, executables, plugins, asked=case.asked, wires=not case.alone
+        )
         stack.callback(made.close)
         made.hold(case.held)
         yield made
@@ -129,16 +133,19 @@ def side(case: Case, which: str, driver: Path, executable: Path, *, peer: bool) 
 def run_case(case: Case, path: str, driver: Path) -> tuple[list[Row], Cost | None]:
     """All figures of one case by one path, and what the agent costs with so many pods."""
     noise = bool(os.environ.get("BENCH_NOISE"))
-    reference = REFERENCE / case.reference
+    reference = [REFERENCE / name for name in case.references]
     folder = Path(os.environ.get("BENCH_OURS") or Path(sys.executable).parent)
     executable = folder / case.executable if path == "direct" else LAUNCHER
     with (
-        side(case, "ours", driver, reference if noise else executable, peer=noise) as ours,
+        side(case, "ours", driver, reference if noise else [executable], peer=noise) as ours,
         side(case, "peer", driver, reference, peer=True) as peer,
         closing_agent(ours.node, wanted=path == "agent" and not noise) as agent,
     ):
         most = max(parallel for parallel, _rounds in BURSTS[path])
         pods = [[one.node.pod() for _ in range(most)] for one in (ours, peer)]
+        if case.chained:
+            for one, of_node in zip((ours, peer), pods, strict=True):
+                prove(one, of_node[0], len(case.families))
         rows = list(measure(case, path, (ours, peer), pods, samples=samples()))
         if agent is None or case.name != COSTED:
             return rows, None
@@ -196,6 +203,22 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
+def judged(rows: Sequence[Row]) -> Iterator[str]:
+    """What was found beside what is aimed at, where a case has goals."""
+    for x in rows:
+        goal = CASES[x.case].goals.get((x.verb, x.concurrency))
+        if goal is None or x.path != "agent":
+            continue
+        if x.concurrency == 1:
+            yield f"{x.case} {x.verb}: {x.ratio:.3f} of the reference's median (goal: {goal:.2f})"
+        else:
+            times = x.ours_per_s / x.peer_per_s
+            yield (
+                f"{x.case} {x.verb}, {x.concurrency} at a time: {times:.1f} times as many a second"
+                f" (goal: {goal:.0f})"
+            )
+
+
 def main() -> int:
     """Measure the chosen cases; status 1 and no table when an answer was wrong."""
     if "PODWIRE_SANDBOX" not in os.environ:
@@ -222,6 +245,7 @@ def main() -> int:
         return 1
     progress("")
     print(*table(rows), sep="\n")
+    print(*judged(rows), sep="\n")
     if cost:
         print(
             f"\nthe agent with {PODS} pods: {cost.resident_mib:.0f} MiB resident,"
@@ -229,7 +253,7 @@ def main() -> int:
         )
     print(
         f"\nms a process from outside; {samples()} samples one at a time; peer: the reference "
-        "plugin of the case with host-local\n"
+        "plugin of the case with host-local, in full-chain with portmap and bandwidth after it\n"
         f"{os.cpu_count()} cores, kernel {platform.release()}, load {load:.2f} before, "
         f"{os.getloadavg()[0]:.2f} after, Python {platform.python_version()}, "
         f"{time.monotonic() - started:.0f} s"

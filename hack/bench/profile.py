@@ -63,11 +63,14 @@ def profile(case: Case, driver: Path, times: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="podwire-profile-") as folder:
         work = Path(folder)
         config = work / "config.json"
-        config.write_text(json.dumps(case.config(of_peer=False)))
+        plugin = case.config(of_peer=False)
+        asked = case.asked(plugin, 0)
+        config.write_text(json.dumps(plugin | ({"runtimeConfig": asked} if asked else {})))
         outside: dict[str, list[float]] = {verb: [] for verb in VERBS}
         with open_node("profiled", REFERENCE) as node:
             agent = Agent(node, work / "agent.log", "log: {format: json, level: debug}\n")
-            side = Side(node, driver, work, LAUNCHER, case.config(of_peer=False))
+            plugins = case.plugins(of_peer=False)
+            side = Side(node, driver, work, [LAUNCHER], plugins, asked=case.asked)
             pods = [node.pod()]
             for _ in range(WARM_UP + times):
                 outside["ADD"] += side.add(pods, 1, len(case.families)).each_ms

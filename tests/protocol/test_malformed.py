@@ -120,9 +120,14 @@ BAD_CONFIG: dict[str, tuple[dict[str, Any], int, list[str]]] = {
     "a MAC that is a group's": (
         {"runtimeConfig": {"mac": "01:00:5e:00:00:01"}}, CONFIG, ["01:00:5e:00:00:01"]
     ),
-    "port mappings, not served yet": (
-        {"runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 80}]}},
-        FIELD, ["portMappings"],
+    "a host port that is none": (
+        {"runtimeConfig": {"portMappings": [{"hostPort": 0, "containerPort": 80}]}},
+        CONFIG, ["portMappings[0].hostPort is 0"],
+    ),
+    "a host port at the node's loopback": (
+        {"runtimeConfig": {"portMappings": [
+            {"hostPort": 80, "containerPort": 80, "hostIP": "127.0.0.1"}]}},
+        FIELD, ["portMappings[0].hostIP", "route_localnet"],
     ),
     "a rate without a burst": (
         {"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}}, CONFIG, ["ingressBurst is 0"]

@@ -52,7 +52,13 @@ def test_the_default_is_bridge_mode_with_the_nodes_values():
                     "type": "podwire-ipam",
                     "ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "2001:db8:0:1::/64"}]],
                 },
-                "capabilities": {"bandwidth": True, "dns": True, "ips": True, "mac": True},
+                "capabilities": {
+                    "bandwidth": True,
+                    "dns": True,
+                    "ips": True,
+                    "mac": True,
+                    "portMappings": True,
+                },
             }
         ],
     }

@@ -284,10 +284,24 @@ def test_null_is_absent_for_objects_and_arrays() -> None:
     assert conf(dns=inner) == conf()
 
 
-def test_a_declared_capability_that_nobody_serves_is_a_warning() -> None:
+def test_a_declared_capability_that_can_do_nothing_is_a_warning() -> None:
     (line,) = warnings(capabilities={"portMappings": True, "bandwidth": False})
-    assert line.startswith("capabilities.portMappings: podwire refuses")
-    assert 'chain the plugin "portmap"' in line
+    assert line == "capabilities.portMappings: without ipam no pod can have a host port"
+    assert warnings(capabilities={"portMappings": True}, ipam=V4) == ()
+
+
+def test_keys_of_portmap_that_would_do_nothing_are_a_warning() -> None:
+    found = warnings(markMasqBit=5, externalSetMarkChain="KUBE-MARK-MASQ", snat=True)
+    assert [line.split()[0] for line in found] == ["markMasqBit", "externalSetMarkChain"]
+
+
+@pytest.mark.parametrize("key", ["masqAll", "conditionsV4", "conditionsV6"])
+def test_keys_of_portmap_that_ask_for_something_else_are_refused(key: str) -> None:
+    value: object = True if key == "masqAll" else ["-s", "192.0.2.0/24"]
+    with pytest.raises(UnsupportedField, match=f"^{key} is .*, which is not supported: "):
+        conf(**{key: value})
+    for nothing in (None, [], False):
+        assert conf(**{key: nothing}) == conf()
 
 
 def test_all_problems_are_told() -> None:

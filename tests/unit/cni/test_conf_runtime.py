@@ -9,7 +9,7 @@ import pytest
 
 from cni_plugin.cni.conf import parse_conf
 from cni_plugin.cni.conf_runtime import apply_args
-from cni_plugin.cni.errors import CNIError, InvalidEnvironment, UnsupportedField
+from cni_plugin.cni.errors import CNIError, InvalidEnvironment
 from cni_plugin.cni.values import Dns, NetConf, RuntimeConf
 
 BASE = {"cniVersion": "1.1.0", "name": "pods", "type": "podwire"}
@@ -79,17 +79,15 @@ def test_the_runtimes_dns_replaces_what_it_gives() -> None:
     assert found.dns == Dns(("192.0.2.53",), "d", ("x",), ("y",))
 
 
-@pytest.mark.parametrize("key", ["portMappings", "bandwidth"])
-@pytest.mark.parametrize("nothing", [None, [], {}, {"ingressRate": 0, "egressBurst": 0}])
+@pytest.mark.parametrize(
+    ("key", "nothing"),
+    [
+        *(("portMappings", nothing) for nothing in (None, [])),
+        *(("bandwidth", some) for some in (None, [], {}, {"ingressRate": 0, "egressBurst": 0})),
+    ],
+)
 def test_a_capability_that_asks_for_nothing_is_fine(key: str, nothing: object) -> None:
     assert conf(runtimeConfig={key: nothing}) == conf()
-
-
-def test_a_capability_that_nobody_serves_is_refused() -> None:
-    with pytest.raises(UnsupportedField) as caught:
-        conf(runtimeConfig={"portMappings": [{"hostPort": 8080, "containerPort": 80}]})
-    assert caught.value.msg.startswith("runtimeConfig.portMappings is ")
-    assert 'chain the plugin "portmap"' in caught.value.msg
 
 
 def test_other_capabilities_are_a_warning() -> None:

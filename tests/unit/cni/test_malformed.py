@@ -225,12 +225,11 @@ def test_refused(case: Case) -> None:
     assert [told for told in case.told if told not in whole] == []
 
 
-@pytest.mark.parametrize("key", ["vlanTrunk", "portMappings"])
+@pytest.mark.parametrize("key", ["vlanTrunk", "conditionsV4"])
 def test_what_is_not_supported_has_code_2_with_key_and_value(key: str) -> None:
     value: list[dict[str, int]] = [{"id": 7}]
-    extra = {key: value} if key == "vlanTrunk" else {"runtimeConfig": {key: value}}
     verbs = {"ADD": never}
-    stdin = json.dumps(CONFIG | extra).encode()
+    stdin = json.dumps(CONFIG | {key: value}).encode()
     reply = serve(ENVIRON, stdin, read_conf, verbs, about="", warn=pytest.fail)
     error = json.loads(reply.stdout)
     assert error["code"] == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -23,6 +23,8 @@ from cni_plugin.kernel.netlink import Message, Received, encode
 from cni_plugin.model.objects import Element, RuleChain
 from cni_plugin.model.rules import (
     Compare,
+    ConnectionStatus,
+    DestinationNat,
     Expr,
     Hook,
     Load,
@@ -91,6 +93,10 @@ def test_a_table_is_made_with_all_its_sets_and_never_exclusively(family: str, nu
         ("source6", 41 << 6 | 8, 32),
         ("masq4", 7, 4),
         ("masq6", 8, 16),
+        ("hostports4", 12 << 6 | 13, 8),
+        ("hostports4_at", 7 << 12 | 12 << 6 | 13, 12),
+        ("hostports6_at", 8 << 12 | 12 << 6 | 13, 24),
+        ("near6", 41 << 6 | 8, 32),
     ],
 )
 def test_a_sets_key_is_of_its_fields(name: str, key_type: int, length: int) -> None:
@@ -103,13 +109,17 @@ def _sets(family: str) -> list[Message]:
     return sets
 
 
-def test_only_masquerade_sets_are_maps_to_verdicts() -> None:
+def test_maps_lead_to_chains_or_to_an_address_and_a_port() -> None:
     maps = {
-        attrs["NFTA_SET_NAME"]: attrs["NFTA_SET_DATA_TYPE"]
+        attrs["NFTA_SET_NAME"]: (attrs["NFTA_SET_DATA_TYPE"], attrs.get("NFTA_SET_DATA_LEN"))
         for *_, attrs in map(decoded, _sets("inet"))
         if "NFTA_SET_DATA_TYPE" in attrs
     }
-    assert maps == {"masq4": 0xFFFFFF00, "masq6": 0xFFFFFF00}
+    verdict, v4, v6 = (0xFFFFFF00, None), (7 << 6 | 13, 8), (8 << 6 | 13, 20)
+    assert maps == {
+        "masq4": verdict, "masq6": verdict, "hostports4": v4, "hostports4_at": v4,
+        "hostports6": v6, "hostports6_at": v6,
+    }  # fmt: skip
 
 
 def test_only_sets_of_networks_hold_intervals() -> None:
@@ -285,6 +295,30 @@ def test_a_verdict_is_what_it_stands_for(verdict: Verdict, expected: Json) -> No
     assert data["NFTA_IMMEDIATE_DATA"] == {"NFTA_DATA_VERDICT": expected}
 
 
+@pytest.mark.parametrize(("version", "family", "port"), [(4, 2, 1), (6, 10, 4)])
+def test_a_host_port_leads_to_the_address_and_the_port_behind_it(
+    version: int, family: int, port: int
+) -> None:
+    assert expression(Lookup("hostports4", data=True))["lookup"] == {
+        "NFTA_LOOKUP_SET": "hostports4",
+        "NFTA_LOOKUP_SREG": "NFT_REG32_00",
+        "NFTA_LOOKUP_DREG": "NFT_REG32_00",
+    }
+    assert expression(DestinationNat(version))["nat"] == {
+        "NFTA_NAT_TYPE": "NFT_NAT_DNAT",
+        "NFTA_NAT_FAMILY": family,
+        "NFTA_NAT_REG_ADDR_MIN": "NFT_REG32_00",
+        "NFTA_NAT_REG_PROTO_MIN": f"NFT_REG32_0{port}",
+    }
+
+
+def test_what_a_connection_has_become() -> None:
+    assert expression(ConnectionStatus())["ct"] == {
+        "NFTA_CT_DREG": "NFT_REG32_00",
+        "NFTA_CT_KEY": "NFT_CT_STATUS",
+    }
+
+
 def test_masquerade_chooses_ports_fully_at_random() -> None:
     (masq,) = MASQUERADE.exprs
     assert expression(masq)["masq"]["NFTA_MASQ_FLAGS"] == {"NF_NAT_RANGE_PROTO_RANDOM_FULLY"}
@@ -307,7 +341,18 @@ ELEMENTS = [
         b"pwabc".ljust(16, b"\0") + b"\x20\x01\x0d\xb8" + bytes(11) + b"\x02",
     ),
     (Element("inet", "masq4", ("10.244.0.2",), "masq-x", "pwabc"), b"\x0a\xf4\x00\x02"),
-]
+    (
+        Element("inet", "hostports4", ("udp", "53"), owner="pwabc", to=("10.244.0.2", "5353")),
+        b"\x11\0\0\0\x00\x35\0\0",
+    ),
+    (
+        Element(
+            "inet", "hostports6_at", ("2001:db8::1", "sctp", "258"), owner="pwabc",
+            to=("2001:db8::2", "80"),
+        ),
+        b"\x20\x01\x0d\xb8" + bytes(11) + b"\x01" b"\x84\0\0\0\x01\x02\0\0",
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("element", "key"), ELEMENTS, ids=lambda item: str(item)[:40])
@@ -320,6 +365,15 @@ def test_an_element_has_key_owner_and_verdict(element: Element, key: bytes) -> N
     assert entry["NFTA_SET_ELEM_USERDATA"] == {"NFTNL_UDATA_SET_ELEM_COMMENT": b"pwabc"}
     verdict = entry.get("NFTA_SET_ELEM_DATA", {}).get("NFTA_DATA_VERDICT", {})
     assert verdict.get("NFTA_VERDICT_CHAIN", "") == element.goto
+    data = entry.get("NFTA_SET_ELEM_DATA", {}).get("NFTA_DATA_VALUE", b"")
+    assert data == _data(element.to)
+
+
+def _data(to: tuple[str, ...]) -> bytes:
+    """An address and a port, each padded to four bytes."""
+    return (
+        b"".join((ip_address(to[0]).packed, int(to[1]).to_bytes(2, "big"), bytes(2))) if to else b""
+    )
 
 
 @pytest.mark.parametrize("made", [nft.new_element, nft.delete_element])
