@@ -1,4 +1,4 @@
-"""Adds to a CycloneDX list of Python packages what else is in the tree: podwire, CPython, libraries.
+"""Adds to a CycloneDX list of Python packages what else is in the tree: CPython and libraries.
 
     python3 hack/image/sbom.py PACKAGES.json TREE >SBOM.json
 
