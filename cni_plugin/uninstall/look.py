@@ -98,8 +98,8 @@ def _recorded(scope: Scope) -> Iterator[str]:
 
 
 def _conflists(scope: Scope, failures: list[str]) -> tuple[list[Thing], tuple[str, ...]]:
-    """The config lists that name podwire, and the others. The one that the agent writes goes by
-    itself; another one somebody has written, who is told of it."""
+    """The config lists that name podwire, whoever wrote them: without it every pod would fail by
+    them. And the others."""
     own: list[Thing] = []
     others: list[str] = []
     own_path = scope.at(scope.conflist)

@@ -167,6 +167,7 @@ def test_a_route_of_ones_own_that_differs_is_not_ceded() -> None:
 # words -------------------------------------------------------------------------------------------
 
 ADDED = (
+    "nft add table inet podwire",
     "nft add chain bridge podwire guard (1 rules)",
     f"nft add element bridge podwire macs {{ pwabc . {MAC} }}",
     "ip link add cni0 mtu 1450 up type bridge",
@@ -189,6 +190,7 @@ ADDED = (
     ),
     f"bridge fdb add {PEER_MAC} dev podwire4-x dst 192.0.2.2 self permanent",
     "iptables -A PODWIRE-FORWARD -s 10.244.0.0/24 -j ACCEPT (and -d 10.244.0.0/24)",
+    "iptables-nft -N PODWIRE-FORWARD",
     "ip netns exec POD sysctl -w net/ipv6/conf/eth0/accept_ra=0",
     "ip -n POD link set eth0 txqueuelen 500 allmulticast on promisc off",
     "ip -n POD address add 10.244.0.2/24 dev eth0",
