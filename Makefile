@@ -1,6 +1,6 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
-.PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree clean
+.PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree image lock clean
 .PHONY: manifests kind-up kind-down
 
 help: ## list the targets
@@ -32,6 +32,12 @@ launcher: ## build/launcher/podwire, static; CC=aarch64-linux-gnu-gcc PYTHON_TRE
 
 tree: ## build/tree, the relocatable Python with podwire that `podwire install` puts on a node
 	@hack/setup.sh tree .venv/bin/python hack/tree build/tree
+
+image: ## podwire's image by docker, podman or buildah; IMAGE=name BASE=other PLATFORM=linux/arm64
+	@hack/image/build.sh $(ARGS)
+
+lock: ## hack/image/*.lock anew: what the image's Python packages are, to the byte
+	@mkdir -p build && hack/image/lock.sh
 
 bench-profile: ## where an ADD's and a DEL's time goes, stage by stage, beside the kernel's floor
 	@hack/setup.sh bench hack/sandbox.sh .venv/bin/python hack/bench/profile.py

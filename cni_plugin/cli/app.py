@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "ipam": Command("cni_plugin.cli.ipam", "addresses: list, count, check, repair, free, reserve"),
     "agent": Command("cni_plugin.cli.agent", "serve calls from warm Python, and heal the node"),
     "install": Command("cni_plugin.cli.install", "put podwire on this node, or replace it"),
+    "uninstall": Command("cni_plugin.cli.uninstall", "take it off, or verify that nothing is left"),
     "completion": Command("cni_plugin.cli.completion", "print a completion script for a shell"),
 }
 

@@ -19,7 +19,7 @@ from ipam.values import IPAddress, IPNetwork
 BACKEND = "podwire.io/backend"
 VTEP_MACS = {4: "podwire.io/vtep-mac-ipv4", 6: "podwire.io/vtep-mac-ipv6"}  # by the underlay's IP
 PUBLIC_ADDRESS = "podwire.io/public-address"
-_READ = (BACKEND, *VTEP_MACS.values(), PUBLIC_ADDRESS)
+ANNOTATIONS = (BACKEND, *VTEP_MACS.values(), PUBLIC_ADDRESS)
 BACKENDS = (LOCAL, HOST_GW, VXLAN, AUTO)
 LISTED_MAX = (
     32  # entries of a list that are looked at; the API allows 2 ranges and has no need for more
@@ -62,7 +62,7 @@ def digest_of(item: object) -> bytes:
     most changes of a Node are its kubelet's news of itself."""
     whole = _mapping(item)
     metadata, spec = _mapping(whole.get("metadata")), _mapping(whole.get("spec"))
-    ours = [(key, text) for key, text in _annotations(metadata).items() if key in _READ]
+    ours = [(key, text) for key, text in _annotations(metadata).items() if key in ANNOTATIONS]
     addresses = _mapping(whole.get("status")).get("addresses")
     read = (metadata.get("name"), spec.get("podCIDR"), spec.get("podCIDRs"), addresses, ours)
     return blake2b(repr(read).encode(errors="replace"), digest_size=16).digest()

@@ -122,11 +122,15 @@ def remove_version(path: str) -> str:
 @contextmanager
 def locked(place: Place) -> Iterator[None]:
     """Nobody else changes what podwire has on the node. Raises CNIError, OSError."""
-    make_folder(place.tree_dir)
-    try:
-        descriptor = acquire(place.lock, LOCK_WAIT_S)
-    except LockTimeout as error:
-        raise CNIError(error.msg, error.details) from error
+    descriptor = -1
+    while descriptor < 0:
+        make_folder(place.tree_dir)
+        try:
+            descriptor = acquire(place.lock, LOCK_WAIT_S)
+        except FileNotFoundError:
+            continue  # who uninstalls took the folder away while this one waited
+        except LockTimeout as error:
+            raise CNIError(error.msg, error.details) from error
     try:
         yield
     finally:

@@ -20,7 +20,9 @@ from cni_plugin.model.objects import (
     Bridge,
     Element,
     Fdb,
+    FilterTable,
     ForwardAccept,
+    ForwardChain,
     Ifb,
     Neigh,
     Port,
@@ -89,11 +91,11 @@ Channel = Callable[[Places, tuple[Step, ...], bool], Outcome]
 def _channel(step: Step) -> Channel:
     """Which kernel interface a step goes through; neighbours of one channel share a batch."""
     obj = step.subject
-    if isinstance(obj, (RuleChain, Element)):
+    if isinstance(obj, (RuleChain, Element, FilterTable)):
         return _through_filter
     if isinstance(obj, Sysctl):
         return _pod_sysctls if obj.place == POD else _host_sysctls
-    if isinstance(obj, ForwardAccept):
+    if isinstance(obj, (ForwardAccept, ForwardChain)):
         return _through_iptables
     if isinstance(obj, TxChecksum):
         return _through_ethtool
@@ -419,10 +421,14 @@ def _through_iptables(places: Places, steps: tuple[Step, ...], stop: bool) -> Ou
     from cni_plugin.kernel import iptables
 
     def act(step: Step) -> None:
-        accept = step.subject
-        assert isinstance(accept, ForwardAccept)  # noqa: S101  for the type checker
+        obj = step.subject
+        if isinstance(obj, ForwardChain):
+            if step.wanted is None:
+                iptables.delete_forward_chain(obj.program)
+            return
+        assert isinstance(obj, ForwardAccept)  # noqa: S101  for the type checker
         change = iptables.accept_forward if step.wanted else iptables.unaccept_forward
-        change(places.filter, accept.range)
+        change(places.filter, obj.range)
 
     return _one_by_one(steps, act, stop)
 
@@ -443,7 +449,7 @@ def _pieces(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
 
 
 def _is_chain_removal(step: Step) -> bool:
-    return step.wanted is None and isinstance(step.subject, RuleChain)
+    return step.wanted is None and isinstance(step.subject, (RuleChain, FilterTable))
 
 
 def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome:
@@ -451,7 +457,7 @@ def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome
     blame."""
     try:
         messages = [message for step in _tables(steps) for message in step]
-        chains = any(isinstance(step.subject, RuleChain) for step in steps)
+        chains = any(isinstance(step.subject, (RuleChain, FilterTable)) for step in steps)
         places.on_host.commit(messages, chains=chains)
     except KernelError as error:
         if stop or len(steps) == 1:
@@ -501,6 +507,8 @@ def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
             from cni_plugin.kernel import host_ports
 
             yield list(host_ports.messages(step))
+        elif isinstance(obj, FilterTable):
+            yield list(nft.new_table(obj.family)) if step.wanted else [nft.delete_table(obj.family)]
         elif isinstance(obj, Element):
             old = [nft.delete_element(step.found)] if isinstance(step.found, Element) else []
             new = [nft.new_element(step.wanted)] if isinstance(step.wanted, Element) else []

@@ -16,9 +16,14 @@ NFT_FAMILY = {4: "ip", 6: "ip6"}
 LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 
+def nft_forward_policy(filter_socket: Socket | None, version: int) -> str | None:
+    """The policy of iptables-nft's FORWARD chain, accept or drop; None when there is none."""
+    return nft.forward_policy(filter_socket, NFT_FAMILY[version])
+
+
 def nft_forward_drops(filter_socket: Socket | None, version: int) -> bool:
     """Whether iptables-nft's FORWARD chain has the policy DROP."""
-    return nft.forward_policy(filter_socket, NFT_FAMILY[version]) == "drop"
+    return nft_forward_policy(filter_socket, version) == "drop"
 
 
 def _legacy_tables(version: int) -> str:

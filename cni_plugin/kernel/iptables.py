@@ -13,7 +13,12 @@ from collections.abc import Sequence
 from shutil import which
 
 from cni_plugin.cni.errors import CNIError, KernelRefused, TryAgainLater
-from cni_plugin.kernel.forward import PROGRAM, legacy_filter_loaded, nft_forward_drops
+from cni_plugin.kernel.forward import (
+    PROGRAM,
+    legacy_filter_loaded,
+    nft_forward_drops,
+    nft_forward_policy,
+)
 from cni_plugin.kernel.netlink import Socket
 from ipam.values import IPNetwork
 
@@ -106,6 +111,26 @@ def dropping(filter_socket: Socket, version: int) -> tuple[str, ...]:
         if legacy.installed and "-P FORWARD DROP" in legacy.list("filter", "FORWARD"):
             commands.append(legacy.command)
     return tuple(commands)
+
+
+def forward_chains(filter_socket: Socket | None) -> tuple[str, ...]:
+    """The commands of the flavours that have our chain, whatever their policy is by now. A flavour
+    that nobody uses is not asked: that alone would load its modules."""
+    commands = []
+    for version in PROGRAM:
+        if nft_forward_policy(filter_socket, version) is not None:
+            commands.append(f"{PROGRAM[version]}-nft")
+        if legacy_filter_loaded(version):
+            commands.append(f"{PROGRAM[version]}-legacy")
+    found = map(Iptables, commands)
+    return tuple(one.command for one in found if one.installed and one.list("filter", CHAIN))
+
+
+def delete_forward_chain(command: str) -> None:
+    """With the rule that leads into it."""
+    tables = Iptables(command)
+    tables.delete("filter", "FORWARD", ("-j", CHAIN))
+    tables.delete_chain("filter", CHAIN)
 
 
 def _rules(network: IPNetwork) -> tuple[Rule, ...]:

@@ -59,7 +59,7 @@ from cni_plugin.model.rules import (
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
-NEWTABLE, GETTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 1, 3, 4, 5  # NFT_MSG_*
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 1, 2, 3, 4, 5  # NFT_MSG_*
 NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8, 9, 12, 13, 14
 GETGEN = 16
 FAMILIES = {"any": 0, "inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
@@ -146,6 +146,17 @@ def _key_type(fields: tuple[str, ...]) -> int:
     for field in fields:
         number = number << 6 | KEY_TYPES[field][0]  # as nft numbers concatenations
     return number
+
+
+def delete_table(family: str) -> Message:
+    """Takes the table away with all that is in it, and is in use or not."""
+    return _message(DELTABLE, family, text(1, TABLE), f"nft delete table {family} {TABLE}")
+
+
+def has_table(socket: Socket | None, family: str) -> bool:
+    """Whether our table is there."""
+    message = _message(GETTABLE, family, text(1, TABLE), f"nft list table {family} {TABLE}")
+    return socket is not None and socket.get(message) is not None
 
 
 def _key_bytes(fields: tuple[str, ...]) -> int:

@@ -220,6 +220,20 @@ class RuleChain(NamedTuple):
     rules: tuple[Rule, ...]
 
 
+class FilterTable(NamedTuple):
+    """Our nftables table of one family with all that is in it. Only taken away: it is made with the
+    first chain."""
+
+    family: str  # inet | bridge
+
+
+class ForwardChain(NamedTuple):
+    """Our chain in a flavour of iptables with the rule that leads into it. Only taken away: it is
+    made with the first range."""
+
+    program: str  # e.g. iptables-nft
+
+
 class ForwardAccept(NamedTuple):
     """Forwarding from and to a pod range accepted in iptables' filter table (policy DROP)."""
 
@@ -228,7 +242,8 @@ class ForwardAccept(NamedTuple):
 
 Obj = (
     Bridge | Veth | Vxlan | Ifb | AnyLink | Port | PortVlan | Up | Addr | Neigh | Fdb | RouteTo
-    | TxChecksum | Sysctl | Tbf | Redirect | Tuned | Element | RuleChain | ForwardAccept
+    | TxChecksum | Sysctl | Tbf | Redirect | Tuned | Element | RuleChain | FilterTable
+    | ForwardAccept | ForwardChain
 )  # fmt: skip
 Key = tuple[object, ...]
 
@@ -236,7 +251,7 @@ Key = tuple[object, ...]
 _IDENTITY: dict[type, int] = {
     Bridge: 1, Veth: 1, Vxlan: 1, Ifb: 1, AnyLink: 2, Port: 1, PortVlan: 1, Up: 2, Addr: 3,
     Neigh: 3, Fdb: 2, RouteTo: 4, TxChecksum: 1, Sysctl: 2, Tbf: 1, Redirect: 2, Tuned: 2,
-    Element: 3, RuleChain: 2, ForwardAccept: 1,
+    Element: 3, RuleChain: 2, FilterTable: 1, ForwardAccept: 1, ForwardChain: 1,
 }  # fmt: skip
 
 

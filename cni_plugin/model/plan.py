@@ -16,7 +16,9 @@ from cni_plugin.model.objects import (
     Bridge,
     Element,
     Fdb,
+    FilterTable,
     ForwardAccept,
+    ForwardChain,
     Ifb,
     Key,
     Neigh,
@@ -46,8 +48,8 @@ Found = Mapping[Key, Obj]
 # before it, so that nothing passes unshaped. What hangs on a link is done for one namespace after
 # the other, so that few batches serve.
 _ORDER: tuple[type, ...] = (
-    RuleChain, Element, Bridge, Veth, Vxlan, Ifb, AnyLink, Port, PortVlan, Sysctl, TxChecksum, Tbf,
-    Redirect, Tuned, Addr, Up, Neigh, Fdb, RouteTo, ForwardAccept,
+    FilterTable, RuleChain, Element, Bridge, Veth, Vxlan, Ifb, AnyLink, Port, PortVlan, Sysctl,
+    TxChecksum, Tbf, Redirect, Tuned, Addr, Up, Neigh, Fdb, RouteTo, ForwardAccept, ForwardChain,
 )  # fmt: skip
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 _PLACES = {HOST: 0, POD: 1}
@@ -318,6 +320,17 @@ def _chain(obj: RuleChain, verb: str) -> str:
     return f"nft {verb} chain {obj.family} podwire {obj.name} ({len(obj.rules)} rules)"
 
 
+def _filter_table(obj: FilterTable, verb: str) -> str:
+    return f"nft {verb} table {obj.family} podwire"
+
+
+def _forward_chain(obj: ForwardChain, verb: str) -> str:
+    if verb != "delete":
+        return f"{obj.program} -N PODWIRE-FORWARD"
+    rule = f"{obj.program} -D FORWARD -j PODWIRE-FORWARD"
+    return f"{rule}; {obj.program} -F PODWIRE-FORWARD; {obj.program} -X PODWIRE-FORWARD"
+
+
 def _forward(obj: ForwardAccept, verb: str) -> str:
     flag = "-D" if verb == "delete" else "-A"
     tool = "ip6tables" if obj.range.version == 6 else "iptables"
@@ -328,5 +341,6 @@ _DESCRIBE: dict[type, Callable[[Any, str], str]] = {
     Bridge: _bridge, Veth: _veth, Vxlan: _vxlan, Ifb: _ifb, AnyLink: _any_link, Port: _port,
     PortVlan: _port_vlan, Up: _up, Addr: _addr, Neigh: _neigh, Fdb: _fdb, RouteTo: _route,
     TxChecksum: _tx_checksum, Sysctl: _sysctl, Tbf: _tbf, Redirect: _redirect, Tuned: _tuned,
-    Element: _element, RuleChain: _chain, ForwardAccept: _forward,
+    Element: _element, RuleChain: _chain, FilterTable: _filter_table, ForwardAccept: _forward,
+    ForwardChain: _forward_chain,
 }  # fmt: skip

@@ -9,9 +9,9 @@ STDLIB_LEFT_OUT = (
     "crypt", "curses", "dbm", "dist-packages", "distutils", "doctest", "ensurepip", "idlelib",
     "imaplib", "imghdr", "lib-dynload", "lib2to3", "mailbox", "mailcap", "modulefinder",
     "msilib", "nntplib", "nturl2path", "pdb", "pipes", "poplib", "profile", "pstats", "pyclbr",
-    "pydoc", "pydoc_data", "site-packages", "smtplib", "sndhdr", "sqlite3", "sunau", "tabnanny",
-    "telnetlib", "test", "this", "tkinter", "turtle", "turtledemo", "unittest", "uu", "venv",
-    "wave", "webbrowser", "xdrlib", "xmlrpc", "zipapp",
+    "pydoc", "pydoc_data", "site-packages", "sitecustomize", "smtplib", "sndhdr", "sqlite3",
+    "sunau", "tabnanny", "telnetlib", "test", "this", "tkinter", "turtle", "turtledemo", "unittest",
+    "uu", "venv", "wave", "webbrowser", "xdrlib", "xmlrpc", "zipapp",
 )  # fmt: skip
 
 EXTENSIONS_LEFT_OUT = (

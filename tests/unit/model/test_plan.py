@@ -13,7 +13,9 @@ from cni_plugin.model.objects import (
     Bridge,
     Element,
     Fdb,
+    FilterTable,
     ForwardAccept,
+    ForwardChain,
     Ifb,
     Neigh,
     Obj,
@@ -53,6 +55,7 @@ def _route(link: str = "eth0", place: str = POD, gw: str = "10.244.0.1") -> Rout
 
 # One of each kind, in the order in which they are to be made.
 ALL: tuple[Obj, ...] = (
+    FilterTable("inet"),
     RuleChain("bridge", "guard", Hook("filter", 0, -300), (DROP,)),
     Element("bridge", "macs", ("pwabc", MAC), owner="pwabc"),
     Bridge("cni0", mtu=1450, mac=MAC, alias="podwire net"),
@@ -66,6 +69,7 @@ ALL: tuple[Obj, ...] = (
     Redirect("pwabc", "ingress", "peabc", unshaped=(ip_network("192.0.2.0/24"),)),
     Fdb("podwire4-x", PEER_MAC, ip_address("192.0.2.2")),
     ForwardAccept(ip_network("10.244.0.0/24")),
+    ForwardChain("iptables-nft"),
     Sysctl(POD, ("ipv6", "conf", "eth0", "accept_ra"), "0"),
     Tuned(POD, "eth0", queue_length=500, allmulti=True, promisc=False),
     Addr(POD, "eth0", ip_interface("10.244.0.2/24")),
@@ -163,6 +167,7 @@ def test_a_route_of_ones_own_that_differs_is_not_ceded() -> None:
 # words -------------------------------------------------------------------------------------------
 
 ADDED = (
+    "nft add table inet podwire",
     "nft add chain bridge podwire guard (1 rules)",
     f"nft add element bridge podwire macs {{ pwabc . {MAC} }}",
     "ip link add cni0 mtu 1450 up type bridge",
@@ -185,6 +190,7 @@ ADDED = (
     ),
     f"bridge fdb add {PEER_MAC} dev podwire4-x dst 192.0.2.2 self permanent",
     "iptables -A PODWIRE-FORWARD -s 10.244.0.0/24 -j ACCEPT (and -d 10.244.0.0/24)",
+    "iptables-nft -N PODWIRE-FORWARD",
     "ip netns exec POD sysctl -w net/ipv6/conf/eth0/accept_ra=0",
     "ip -n POD link set eth0 txqueuelen 500 allmulticast on promisc off",
     "ip -n POD address add 10.244.0.2/24 dev eth0",

@@ -1,0 +1,177 @@
+"""Take podwire off this node: what pods still need stays until they are gone.
+
+Stop the agent first and drain the node. --verify changes nothing: it lists what is left of podwire,
+each with the command that removes it. Exit status: 0 nothing is left, 1 something is or it failed,
+2 wrong usage, 3 not finished, for pods are attached or the agent serves. See docs/installer.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cni_plugin.cli.install import (
+    USAGE_ERROR,
+    add_form_argument,
+    add_place_arguments,
+)
+from cni_plugin.cli.output import complain, emit_json
+from cni_plugin.cli.table import table
+from cni_plugin.cni.errors import CNIError
+from cni_plugin.install.place import place_of
+from cni_plugin.pools import NET_D
+from cni_plugin.uninstall.act import release_own_version
+from cni_plugin.uninstall.look import look
+from cni_plugin.uninstall.run import Ended, uninstall
+from cni_plugin.uninstall.scope import Scope
+from cni_plugin.uninstall.values import Found, Thing
+
+if TYPE_CHECKING:
+    from cni_plugin.agent.config import AgentConfig
+
+LEFT, NOT_FINISHED = 1, 3
+FOR_EVER = float("inf")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What goes, and how long to wait."""
+    add_place_arguments(parser)
+    parser.add_argument(
+        "--net-dir", default=NET_D, metavar="FOLDER", help=f"where config lists are ({NET_D})"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the agent's config: its conflist, dataDirs, and the API that has the annotations",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="change nothing: list what is left of podwire"
+    )
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_seconds,
+        const=FOR_EVER,
+        default=0.0,
+        metavar="SECONDS",
+        help="until the pods and the agent are gone, or for so long",
+    )
+    parser.add_argument("--force", action="store_true", help="cut off the pods that are attached")
+    parser.add_argument(
+        "--reservations", action="store_true", help="remove the stores of addresses, too"
+    )
+    add_form_argument(parser)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(text)
+    return value
+
+
+def run(args: Namespace) -> int:
+    """Remove or look, and say what is left."""
+    if args.verify and (args.force or args.wait):
+        complain("--verify changes nothing: neither --force nor --wait go with it")
+        return USAGE_ERROR
+    try:
+        scope = _scope(args)
+    except ValueError as error:
+        complain(str(error))
+        return USAGE_ERROR
+    except (CNIError, OSError) as error:
+        complain(str(error))
+        return 1
+    if args.verify:
+        ended = Ended((), look(scope), "")
+    else:
+        release_own_version(sys.prefix)
+        ended = uninstall(scope, force=args.force, wait_s=args.wait, tell=_tell)
+    if args.output == "json":
+        emit_json(document(ended))
+    else:
+        print("\n".join(lines(ended)))
+    for failure in (*ended.failures, *ended.found.failures):
+        complain(failure)
+    if ended.waits:
+        return NOT_FINISHED
+    return 0 if ended.found.clean and not ended.failures else LEFT
+
+
+def _scope(args: Namespace) -> Scope:
+    place = place_of(args.root, args.bin_dir)
+    if not args.net_dir.startswith("/"):
+        raise ValueError(f"{args.net_dir!r} is no absolute path")
+    scope = Scope(
+        place,
+        args.net_dir,
+        f"{args.net_dir}/10-podwire.conflist",
+        reservations=args.reservations,
+    )
+    if args.config is None:
+        return scope
+    from cni_plugin.agent.config import read_config
+
+    return _with(scope, read_config(args.config))
+
+
+def _with(scope: Scope, config: AgentConfig) -> Scope:
+    """What the agent's config says of places and of the API."""
+    scope = scope._replace(data_dirs=config.data_dirs)
+    cluster = config.cluster
+    conflist = getattr(cluster, "conflist", None)
+    if conflist is not None:
+        scope = scope._replace(conflist=conflist.path)
+    if cluster is not None and cluster.source.kubernetes is not None:
+        scope = scope._replace(node=cluster.node, choice=cluster.source.kubernetes.choice())
+    return scope
+
+
+def _tell(line: str) -> None:
+    print(f"podwire: {line}", file=sys.stderr, flush=True)
+
+
+def lines(ended: Ended) -> Iterator[str]:
+    """For people."""
+    for thing in ended.removed:
+        yield f"removed  {thing.what}"
+    found = ended.found
+    for attachment in found.attachments:
+        yield f"attached {attachment}"
+    if found.things:
+        rows = [(thing.kind, thing.what, _shown_remedy(thing)) for thing in found.things]
+        yield table(("LEFT", "WHAT", "REMOVED BY"), rows)
+    for path, why in found.kept:
+        yield f"kept     {path}: {why}"
+    if found.agent:
+        yield f"the agent serves: {found.agent}"
+    if ended.waits:
+        yield f"not finished: {ended.waits}"
+    elif found.clean:
+        yield "nothing of podwire is left on this node"
+
+
+def _shown_remedy(thing: Thing) -> str:
+    return "the same line" if thing.remedy == thing.what else thing.remedy
+
+
+def document(ended: Ended) -> dict[str, object]:
+    """The JSON form."""
+    found: Found = ended.found
+    return {
+        "clean": found.clean,
+        "notFinished": ended.waits or None,
+        "removed": [_thing(thing) for thing in ended.removed],
+        "left": [_thing(thing) for thing in found.things],
+        "attachments": list(found.attachments),
+        "agent": found.agent or None,
+        "kept": [{"path": path, "why": why} for path, why in found.kept],
+        "failures": [*ended.failures, *found.failures],
+    }
+
+
+def _thing(thing: Thing) -> dict[str, str]:
+    return {"kind": thing.kind, "what": thing.what, "removedBy": thing.remedy}

@@ -1,0 +1,82 @@
+"""All in the node's kernel that bears one of podwire's marks: what would be left if podwire went.
+
+The marks are the alias of links, the prefix of the tunnels' names, the two route protocols, the
+names of our nftables table and of our chain in iptables. What bears none is not looked at. Settings
+that others may rely on by now (forwarding, for one) have no mark and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cni_plugin.filter.tables import FAMILY_SETS
+from cni_plugin.kernel import iptables, nft, rtnl, tunnel
+from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.port import MARK
+from cni_plugin.model.names import IFB_ALIAS, TUNNEL_PREFIX
+from cni_plugin.model.objects import (
+    CLUSTER_PROTOCOL,
+    HOST,
+    ROUTE_PROTOCOL,
+    AnyLink,
+    Bridge,
+    FilterTable,
+    ForwardChain,
+    Ifb,
+    Obj,
+    RouteTo,
+    Veth,
+)
+
+ALIASES = ("podwire ", "podwire-")  # all of them begin so
+VERSIONS = (4, 6)
+
+
+def marked(host: Host) -> tuple[Obj, ...]:
+    """The objects, by what they are known by. Raises CNIError, KernelError among them."""
+    links = [rtnl.parse_link(one) for one in host.route.dump(rtnl.dump_links())]
+    ours = {link.ifindex: obj for link in links if (obj := _link(link)) is not None}
+    names = {link.ifindex: link.name for link in links}
+    return (
+        *ours.values(),
+        *(route for route in _routes(host, names) if route.link not in _gone_with(ours, names)),
+        *(
+            FilterTable(family)
+            for family in FAMILY_SETS
+            if nft.has_table(host.filter_if_any, family)
+        ),
+        *map(ForwardChain, iptables.forward_chains(host.filter_if_any)),
+    )
+
+
+def attached(objects: tuple[Obj, ...]) -> tuple[str, ...]:
+    """The aliases of the pods' links among them: network, container id and ifname."""
+    found = (obj for obj in objects if isinstance(obj, Veth))
+    return tuple((obj.alias or obj.name).removeprefix(MARK) for obj in found)
+
+
+def _link(link: rtnl.Link) -> Obj | None:
+    if link.kind == tunnel.KIND and link.name.startswith(TUNNEL_PREFIX):
+        return AnyLink(HOST, link.name)
+    if not link.alias.startswith(ALIASES):
+        return None
+    if link.kind == "bridge":
+        return Bridge(link.name, alias=link.alias)
+    if link.alias.startswith(IFB_ALIAS):
+        return Ifb(link.name, alias=link.alias)
+    if link.alias.startswith((MARK, "podwire-long ")):
+        return Veth(link.name, alias=link.alias)
+    return AnyLink(HOST, link.name)
+
+
+def _gone_with(ours: dict[int, Obj], names: dict[int, str]) -> set[str]:
+    return {names[index] for index in ours}
+
+
+def _routes(host: Host, names: dict[int, str]) -> Iterator[RouteTo]:
+    for version in VERSIONS:
+        for protocol in (ROUTE_PROTOCOL, CLUSTER_PROTOCOL):
+            for received in host.route.dump(rtnl.dump_own_routes(version, protocol)):
+                route = rtnl.parse_route(received)
+                if route and route.protocol == protocol and route.ifindex in names:
+                    yield tunnel.cluster_route(route, names[route.ifindex])

@@ -1,0 +1,1 @@
+"""Takes podwire off a node without stranding a pod, and proves that nothing of it is left."""

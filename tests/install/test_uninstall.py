@@ -1,0 +1,284 @@
+"""`podwire uninstall`: nothing of podwire's is left, nothing of others' is touched, and no pod that
+is there is stranded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.install.kit import install
+from tests.support import agent as agents
+from tests.support import need
+from tests.support.bare import ROOT, BareRoot
+from tests.support.kube_api import KubeProcess, node_object
+from tests.support.node import Pod
+from tests.support.snapshot import Snapshot
+
+CONF: dict[str, Any] = {
+    "cniVersion": "1.0.0",
+    "name": "net",
+    "type": "podwire",
+    "isDefaultGateway": True,
+    "ipMasq": True,
+    "ipam": {"ranges": [[{"subnet": "10.244.0.0/24"}], [{"subnet": "2001:db8::/64"}]]},
+}
+CONFLIST = {"cniVersion": "1.0.0", "name": "net", "plugins": [CONF]}
+OTHER = {"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "bridge"}]}
+
+
+class Installed:
+    """A bare node on which podwire is installed, and used as a runtime does."""
+
+    def __init__(self, bare: BareRoot, tree: Path) -> None:
+        self.bare = bare
+        self.node = bare.node
+        assert install(tree, bare).returncode == 0
+        self.net_dir = bare.path / "etc/cni/net.d"
+        self.net_dir.mkdir(parents=True)
+        self.conflist("10-podwire", CONFLIST)
+
+    def conflist(self, name: str, document: object) -> Path:
+        path = self.net_dir / f"{name}.conflist"
+        path.write_text(json.dumps(document))
+        return path
+
+    def call(self, verb: str, pod: Pod, **keys: Any) -> Any:
+        env = {
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": pod.container_id,
+            "CNI_NETNS": pod.netns,
+            "CNI_IFNAME": "eth0",
+        }
+        return self.bare.call(env, {**CONF, **keys}).ok().json
+
+    def pod(self, **keys: Any) -> Pod:
+        pod = self.node.pod()
+        self.call("ADD", pod, **keys)
+        return pod
+
+    def command(self, *options: str) -> list[str]:
+        """By the Python that runs the tests: it sees the node's programs, as the image has them."""
+        words = [sys.executable, "-I", "-B", "-m", "cni_plugin", "uninstall", "--root", ROOT]
+        return [*words, *options]
+
+    def uninstall(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.node.run(*self.command(*options), check=False)
+
+
+@pytest.fixture
+def installed(bare: BareRoot, tree: Path) -> Installed:
+    """A node with podwire and nothing else."""
+    return Installed(bare, tree)
+
+
+@pytest.fixture
+def clean(bare: BareRoot, snapshot: Callable[[], Snapshot]) -> Snapshot:
+    """The node before podwire came."""
+    return snapshot()
+
+
+def _use_all(installed: Installed) -> None:
+    """Whatever podwire leaves its marks on."""
+    node = installed.node
+    pod = installed.pod()
+    installed.call("DEL", pod)
+    for words in ("-P FORWARD DROP", "-N PODWIRE-FORWARD", "-A FORWARD -j PODWIRE-FORWARD"):
+        node.run("iptables-nft", *words.split())
+    if need.has_link_kind("vxlan"):
+        node.configure("link add podwire4-test type vxlan id 7 dstport 8472")
+    node.configure("route add 10.244.9.0/24 dev cni0 proto 113")
+    node.configure("link add foreign type bridge")
+    node.configure("link set foreign up")
+    node.configure("route add 10.244.8.0/24 dev foreign proto 113")
+    node.configure("route add 10.244.7.0/24 dev foreign proto 99")
+    node.run("nft", "add", "table", "inet", "foreign")
+    kept = installed.bare.path / "var/lib/podwire"
+    kept.mkdir(parents=True)
+    (kept / "nodes.json").write_text("{}")
+
+
+def test_nothing_is_left_and_others_things_are_untouched(
+    clean: Snapshot, installed: Installed, snapshot: Callable[[], Snapshot]
+) -> None:
+    installed.conflist("05-other", OTHER)
+    _use_all(installed)
+    done = installed.uninstall("--reservations")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("nothing of podwire is left on this node\n")
+    came = clean.diff(snapshot())
+    foreign = ("foreign", '"filter"', "FORWARD", "INPUT", "OUTPUT")
+    assert [line for line in came if not any(word in line for word in foreign)] == []
+    assert "PODWIRE" not in str(came)
+    assert any("10.244.7.0/24" in line for line in came)
+    assert not any("10.244.8.0/24" in line for line in came)
+    root = installed.bare.path
+    assert [path.name for path in installed.net_dir.iterdir()] == ["05-other.conflist"]
+    assert not (root / "opt/podwire").exists()
+    assert not list((root / "opt/cni/bin").iterdir())
+    assert not (root / "var/lib/podwire").exists()
+    assert installed.uninstall("--verify").returncode == 0
+
+
+def test_verify_changes_nothing_and_its_remedies_remove_all(
+    installed: Installed, snapshot: Callable[[], Snapshot]
+) -> None:
+    _use_all(installed)
+    before = snapshot()
+    looked = installed.uninstall("--verify", "--reservations", "-o", "json")
+    assert looked.returncode == 1
+    assert before.diff(snapshot()) == []
+    left = json.loads(looked.stdout)["left"]
+    kinds = {thing["kind"] for thing in left}
+    assert kinds == {"conflist", "kernel", "state", "store", "launcher", "tree"}
+    for thing in left:
+        installed.node.run("sh", "-ec", thing["removedBy"])
+    again = installed.uninstall("--verify", "--reservations")
+    assert (again.returncode, again.stdout) == (0, "nothing of podwire is left on this node\n")
+
+
+def test_what_pods_need_stays_until_they_are_gone(installed: Installed) -> None:
+    pod = installed.pod()
+    done = installed.uninstall()
+    assert done.returncode == 3
+    assert "1 attachment is left" in done.stdout
+    assert "removed" not in done.stdout
+    assert (installed.net_dir / "10-podwire.conflist").exists()
+    assert pod.ping("10.244.0.1")
+    installed.call("DEL", pod)
+    assert installed.uninstall().returncode == 0
+
+
+def test_the_config_list_goes_at_once_where_there_is_another(installed: Installed) -> None:
+    pod = installed.pod()
+    installed.conflist("05-other", OTHER)
+    assert installed.uninstall().returncode == 3
+    assert not (installed.net_dir / "10-podwire.conflist").exists()
+    assert pod.ping("10.244.0.1")
+    installed.call("DEL", pod)
+    assert installed.uninstall().returncode == 0
+
+
+def test_waiting_ends_with_the_last_pod(installed: Installed) -> None:
+    pods = [installed.pod(), installed.pod()]
+    with installed.node.spawn(
+        *installed.command("--wait", "60"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as waiting:
+        assert waiting.stderr is not None
+        assert "2 attachments are left" in waiting.stderr.readline()
+        for pod in pods:
+            assert waiting.poll() is None
+            installed.call("DEL", pod)
+        said, progress = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0, progress
+    assert said.endswith("nothing of podwire is left on this node\n")
+
+
+def test_waiting_has_an_end(installed: Installed) -> None:
+    installed.pod()
+    assert installed.uninstall("--wait", "0.1").returncode == 3
+
+
+def test_forced_it_cuts_pods_off(installed: Installed) -> None:
+    pod = installed.pod()
+    assert installed.uninstall("--force", "--reservations").returncode == 0
+    assert pod.links() == set()
+
+
+def test_it_waits_for_the_agent(installed: Installed) -> None:
+    with agents.running(installed.node) as agent:
+        done = installed.uninstall("--force")
+        assert done.returncode == 3
+        assert f"pid {agent.process.pid}" in done.stdout
+        assert (installed.net_dir / "10-podwire.conflist").exists()
+        agent.stop()
+    assert installed.uninstall("--wait", "10").returncode == 0
+
+
+def test_a_folder_of_the_tree_keeps_what_others_put_there(installed: Installed) -> None:
+    foreign = installed.bare.path / "opt/podwire/notes"
+    foreign.write_text("not podwire's")
+    assert installed.uninstall().returncode == 0
+    assert foreign.exists()
+    assert [path.name for path in foreign.parent.iterdir()] == ["notes"]
+
+
+def test_a_bridge_with_a_foreign_port_is_told_of(installed: Installed) -> None:
+    installed.call("DEL", installed.pod())
+    installed.node.configure("link add foreign type veth peer name other")
+    installed.node.configure("link set foreign master cni0")
+    done = installed.uninstall()
+    assert done.returncode == 1
+    assert "ip link delete cni0" in done.stdout
+
+
+def test_it_removes_the_tree_that_it_runs_from(installed: Installed) -> None:
+    installed.call("DEL", installed.pod())
+    done = installed.bare.run("/opt/cni/bin/podwire", "uninstall")
+    assert done.returncode == 0, done
+    assert not (installed.bare.path / "opt/podwire").exists()
+
+
+def test_a_version_that_somebody_runs_stays_and_is_told_of(installed: Installed) -> None:
+    python = "/opt/podwire/current/bin/python3"
+    words = installed.bare.command(python, "-I", "-c", "print('up', flush=True); input()")
+    with installed.node.spawn(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "up\n"
+        done = installed.uninstall()
+        assert done.returncode == 1
+        assert "a process runs from it" in done.stderr
+        running.communicate("\n")
+    assert installed.uninstall().returncode == 0
+
+
+def test_mount_points_stay_empty(installed: Installed) -> None:
+    (installed.bare.path / "var/lib/podwire").mkdir()
+    installed.node.run("mount", "-t", "tmpfs", "none", f"{ROOT}/var/lib/podwire")
+    (installed.bare.path / "var/lib/podwire/nodes.json").write_text("{}")
+    assert installed.uninstall().returncode == 0
+    assert not list((installed.bare.path / "var/lib/podwire").iterdir())
+
+
+def _config(installed: Installed, server: str) -> str:
+    """An agent's config whose nodes are those of an API server."""
+    entry = {"name": "x", "cluster": {"server": server}, "context": {"cluster": "x"}}
+    kubeconfig = {"current-context": "x", "contexts": [entry], "clusters": [entry]}
+    installed.node.path("/run/kubeconfig").write_text(json.dumps(kubeconfig))
+    source = {"kubernetes": {"kubeconfig": "/run/kubeconfig"}}
+    config = {"cluster": {"source": source, "node": "node"}}
+    installed.node.path("/run/agent.yaml").write_text(json.dumps(config))
+    return "/run/agent.yaml"
+
+
+def test_annotations_go_and_others_stay(installed: Installed) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    root = Path(__file__).resolve().parents[2]
+    start = ("env", f"PYTHONPATH={root}")
+    api = KubeProcess(lambda words: installed.node.spawn(*start, *words, **pipes), "127.0.0.1", 0)
+    try:
+        annotations = {"podwire.io/backend": "vxlan", "example.com/x": "kept"}
+        api.do("put", node_object("node", annotations=annotations))
+        config = _config(installed, api.url)
+        looked = installed.uninstall("--verify", "--config", config)
+        assert "kubectl annotate node node podwire.io/backend-" in looked.stdout
+        assert installed.uninstall("--config", config).returncode == 0
+        assert api.do("annotations", "node") == {"example.com/x": "kept"}
+    finally:
+        api.close()
+
+
+def test_an_api_that_does_not_answer_is_no_clean_node(installed: Installed) -> None:
+    done = installed.uninstall("--config", _config(installed, "http://127.0.0.1:1"))
+    assert done.returncode == 1
+    assert "the node's annotations" in done.stderr
+
+
+def test_usage(installed: Installed) -> None:
+    for options in (("--verify", "--force"), ("--wait", "-1"), ("--net-dir", "x")):
+        assert installed.uninstall(*options).returncode == 2
