@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cni_plugin.cni.errors import KernelRefused
 from cni_plugin.kernel.sysctl import OF_NODE
 from tests.agent.conftest import Call
 from tests.netns.kit import GATEWAY4, MODES, POD4, POD6, conf, host_end, left
 from tests.support import need
-from tests.support.container import Container, agent_of, capabilities, daemonset
+from tests.support.container import (
+    Container,
+    agent_of,
+    capabilities,
+    config_map,
+    daemonset,
+)
 from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
 
@@ -39,7 +46,13 @@ def contained(node: Node, tmp_path: Path) -> Callable[..., Any]:
 
     @contextmanager
     def run(without: tuple[str, ...] = (), spec: Any = SPEC, **more: Any) -> Iterator[Container]:
-        with Container(node, tmp_path, spec, {**CONFIG, **more}, without) as made:
+        with Container(
+            node,
+            tmp_path,
+            spec,
+            {**config_map(), "agent.yaml": yaml.safe_dump({**CONFIG, **more})},
+            without,
+        ) as made:
             yield made.serves()
 
     return run
@@ -92,6 +105,20 @@ def test_the_contained_agent_makes_the_ways_to_other_nodes(
         assert bool(tunnels) == (backend == "vxlan")
         for name in tunnels:
             assert node.sysctl(f"net/ipv4/conf/{name}/rp_filter") == "2"
+
+
+def test_the_contained_agent_writes_the_config_list_of_the_manifest(
+    node: Node, make_node: Callable[[str], Node], contained: Run
+) -> None:
+    _two_nodes(node, make_node)
+    cluster = yaml.safe_load(config_map()["agent.yaml"])["cluster"]
+    assert cluster["source"] == {"kubernetes": {}}
+    with contained(cluster={**cluster, "node": "a", "source": {"file": PEERS}}):
+        written = node.path("/etc/cni/net.d/10-podwire.conflist")
+        wait_until(written.exists, "the config list is there", 20)
+    plugin = json.loads(written.read_text())["plugins"][0]
+    assert plugin["mode"] == "ptp"
+    assert plugin["ipam"]["ranges"] == [[{"subnet": POD4}], [{"subnet": POD6}]]
 
 
 def _two_nodes(node: Node, make_node: Callable[[str], Node]) -> None:

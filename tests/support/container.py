@@ -1,6 +1,6 @@
 """The agent's container as a DaemonSet asks for it, run by runc on a node without a kubelet.
 
-    with Container(node, tmp_path, daemonset(), config) as agent:
+    with Container(node, tmp_path, daemonset(), {"agent.yaml": ...}) as agent:
         ...                                   # launchers on the node find its socket
     Container(..., without=("SYS_ADMIN",))    # less a capability
 
@@ -60,11 +60,23 @@ def capabilities(spec: Json) -> list[str]:
     return given
 
 
+def config_map(manifest: Path = MANIFEST) -> dict[str, str]:
+    """The files of its ConfigMap."""
+    documents = yaml.safe_load_all(manifest.read_text())
+    found: dict[str, str] = next(one for one in documents if one["kind"] == "ConfigMap")["data"]
+    return found
+
+
 class Container:
-    """An agent that runs in a container on a node. config: its agent.yaml."""
+    """An agent that runs in a container on a node. files: of its ConfigMap, by name."""
 
     def __init__(
-        self, node: Node, folder: Path, spec: Json, config: Json, without: Iterable[str] = ()
+        self,
+        node: Node,
+        folder: Path,
+        spec: Json,
+        files: Mapping[str, str],
+        without: Iterable[str] = (),
     ) -> None:
         need.tool("runc")
         self.node = node
@@ -74,13 +86,13 @@ class Container:
         self._log = self._folder / "log"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._make_rootfs()
-        self._volumes = self._make_volumes(config)
+        self._volumes = self._make_volumes(files)
         (self._folder / "config.json").write_text(json.dumps(self._oci(), indent=1))
         self._start()
 
     # what a kubelet does
 
-    def _make_volumes(self, config: Json) -> dict[str, str]:
+    def _make_volumes(self, files: Mapping[str, str]) -> dict[str, str]:
         """By volume its place on the node, made where `type` says so."""
         made = {}
         for volume in self._spec["spec"]["template"]["spec"]["volumes"]:
@@ -93,7 +105,8 @@ class Container:
             place.mkdir()
             made[name] = str(place)
             if "configMap" in volume:
-                (place / "agent.yaml").write_text(yaml.safe_dump(config))
+                for key, text in files.items():
+                    (place / key).write_text(text)
         return made
 
     def _make(self, path: str, kind: str) -> None:
@@ -177,13 +190,6 @@ class Container:
     def log(self) -> str:
         """What it and runc have said."""
         return self._log.read_text()
-
-    def write_config(self, config: Json | str) -> None:
-        """Another agent.yaml, put there as a kubelet puts a ConfigMap's."""
-        text = config if isinstance(config, str) else yaml.safe_dump(config)
-        new = self._folder / "config" / ".new"
-        new.write_text(text)
-        new.rename(self._folder / "config" / "agent.yaml")
 
     def end(self) -> None:
         """As at a kubelet's order."""
