@@ -18,13 +18,8 @@ from cni_plugin.kernel.sysctl import OF_NODE
 from tests.agent.conftest import Call
 from tests.netns.kit import GATEWAY4, MODES, POD4, POD6, conf, host_end, left
 from tests.support import need
-from tests.support.container import (
-    Container,
-    agent_of,
-    capabilities,
-    config_map,
-    daemonset,
-)
+from tests.support.container import Container
+from tests.support.manifest import capabilities, config_map, container_of, daemonset
 from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
 
@@ -46,13 +41,8 @@ def contained(node: Node, tmp_path: Path) -> Callable[..., Any]:
 
     @contextmanager
     def run(without: tuple[str, ...] = (), spec: Any = SPEC, **more: Any) -> Iterator[Container]:
-        with Container(
-            node,
-            tmp_path,
-            spec,
-            {**config_map(), "agent.yaml": yaml.safe_dump({**CONFIG, **more})},
-            without,
-        ) as made:
+        files = {**config_map(), "agent.yaml": yaml.safe_dump({**CONFIG, **more})}
+        with Container(node, tmp_path, spec, {"config": files}, without=without) as made:
             yield made.serves()
 
     return run
@@ -73,6 +63,7 @@ def test_a_pod_lives_through_the_contained_agent(
         call("CHECK", pod, with_result).ok()
         call("DEL", pod, with_result).ok()
         assert left(before, snapshot()) == []
+        wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the calls")
         told = agent.log()
     assert "message=call verb=ADD outcome=done" in told
     assert "Traceback" not in told
@@ -171,7 +162,7 @@ def test_the_nodes_settings_are_needed_and_the_remedy_is_told(
     node: Node, contained: Run, call: Call
 ) -> None:
     spec = copy.deepcopy(SPEC)
-    mounts = agent_of(spec)["volumeMounts"]
+    mounts = container_of(spec)["volumeMounts"]
     mounts[:] = [one for one in mounts if one["mountPath"] != OF_NODE]
     with contained(spec=spec):
         refused = call("ADD", node.pod(), conf())
