@@ -15,22 +15,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-
-import pytest
+from typing import NamedTuple, Self
 
 from tests.support import need
 from tests.support.manifest import Json, capabilities, container_of
 from tests.support.node import PLUGIN_PATH, Node, wait_until
+from tests.support.seccomp import seccomp
 
 ROOT = Path(__file__).resolve().parents[2]
-SECCOMP = Path("/usr/share/containers/seccomp.json")
 LIMIT_S = 30.0
 # Of containerd's default spec (oci/spec_opts.go, populateDefaultUnixSpec).
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -235,34 +232,3 @@ def _of_runtime() -> list[Json]:
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]},
     ]
-
-
-def seccomp(held: Iterable[str]) -> Json:
-    """The default profile of podman and buildah as runc takes it, for those capabilities."""
-    if not SECCOMP.exists():
-        pytest.skip(f"{SECCOMP} is missing; apt-get install golang-github-containers-common")
-    profile = json.loads(SECCOMP.read_text())
-    arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    held = frozenset(held)
-    fits = [rule for rule in profile["syscalls"] if _applies(rule, held, arch)]
-    names = {one["architecture"]: one for one in profile["archMap"]}
-    native = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}[arch]
-    return {
-        "defaultAction": profile["defaultAction"],
-        "defaultErrnoRet": profile["defaultErrnoRet"],
-        "architectures": [native, *(names[native]["subArchitectures"] or [])],
-        "syscalls": [
-            {key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key)}
-            for rule in fits
-        ],
-    }
-
-
-def _applies(rule: Mapping[str, Any], held: frozenset[str], arch: str) -> bool:
-    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
-    return (
-        held.issuperset(includes.get("caps", ()))
-        and held.isdisjoint(excludes.get("caps", ()))
-        and arch in includes.get("arches", (arch,))
-        and arch not in excludes.get("arches", ())
-    )
