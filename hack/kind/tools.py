@@ -16,6 +16,7 @@ REMEDIES = {
     "kind": "install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
     "kubectl": "install kubectl: https://kubernetes.io/docs/tasks/tools/",
 }
+MAKES_OWN = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ARGS")
 NO_DAEMON = (
     "docker is there, its daemon is not to be had: {reason}; start it (systemctl start docker), and"
     " see that this user may use it (group docker)"
@@ -37,6 +38,13 @@ class Failed(Exception):
 def say(line: str) -> None:
     """Progress and complaints go to stderr: stdout is the report's."""
     print(f"podwire: {line}", file=sys.stderr, flush=True)
+
+
+def _environment() -> dict[str, str]:
+    """kind's provider is the docker that was asked for; and a make that is run has its own
+    variables, not those of the one that runs this."""
+    kept = {name: value for name, value in os.environ.items() if name not in MAKES_OWN}
+    return {**kept, "KIND_EXPERIMENTAL_PROVIDER": "docker"}
 
 
 class Tools:
@@ -68,7 +76,7 @@ class Tools:
             stderr=None if shown else subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "KIND_EXPERIMENTAL_PROVIDER": "docker"},
+            env=_environment(),
             check=False,
         )
         if check and done.returncode:
