@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,15 +22,26 @@ from tests.support.node import Node, wait_until
 from tests.support.runtime import Runtime
 
 SPEC = daemonset()
-API, PORT = "192.0.2.1", 6443
+API, PORT, TOKEN = "192.0.2.1", 6443, "of this pod"
+SERVICE = (f"KUBERNETES_SERVICE_HOST={API}", f"KUBERNETES_SERVICE_PORT={PORT}")
 ADDRESSES = ["192.0.2.1", "2001:db8:1::1"]
-PLACES = ("/opt/cni/bin", "/etc/cni/net.d")
+Start = Callable[..., Container]
 CONFLIST = "/etc/cni/net.d/10-podwire.conflist"
 
 
+class Api(NamedTuple):
+    """The Kubernetes API, and what a kubelet gives the containers for it."""
+
+    process: KubeProcess
+    files: dict[str, dict[str, str]]
+
+    def annotations(self, node: Node) -> Any:
+        return self.process.do("annotations", node.name)
+
+
 @pytest.fixture
-def api(node: Node) -> Iterator[KubeProcess]:
-    """The Kubernetes API on the node itself, which it has an object of."""
+def api(node: Node, tmp_path: Path) -> Iterator[Api]:
+    """The API on the node itself, which it has an object of; it speaks TLS and asks for a token."""
     need.real_root()
     node.run("mount", "--make-rshared", "/run")  # as systemd leaves it
     node.configure("link add eth0 type bridge")
@@ -42,22 +53,39 @@ def api(node: Node) -> Iterator[KubeProcess]:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         return node.spawn(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
-    served = KubeProcess(start, API, PORT, sys.executable)
-    served.do("set", "token", "of this pod")
+    certificate = _certificate(tmp_path)
+    served = KubeProcess(start, API, PORT, certificate=f"{tmp_path}/api.pem")
+    served.do("set", "token", TOKEN)
     served.do("put", node_object(node.name, [POD4, POD6], ADDRESSES))
     try:
-        yield served
+        account = {"token": TOKEN, "ca.crt": certificate}
+        yield Api(served, {"config": config_map(), "api": account})
     finally:
         served.close()
 
 
-def _files(api: KubeProcess) -> dict[str, dict[str, str]]:
-    """As the manifest has them, but that the API speaks no TLS here."""
-    config = config_map()
-    said = f"{{kubernetes: {{server: '{api.url}'}}}}"
-    assert "source: {kubernetes: {}}" in config["agent.yaml"]
-    config["agent.yaml"] = config["agent.yaml"].replace("{kubernetes: {}}", said)
-    return {"config": config, "api": {"token": "of this pod", "ca.crt": ""}}
+def _certificate(folder: Path) -> str:
+    """Of the API's address; with its key in api.pem."""
+    need.tool("openssl")
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    name = ("-subj", "/CN=api", "-addext", f"subjectAltName=IP:{API}", "-days", "2")
+    made = subprocess.run(
+        ["openssl", *new, *name, "-keyout", "-", "-out", "-"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (folder / "api.pem").write_text(made.stdout)
+    return made.stdout[made.stdout.index("-----BEGIN CERTIFICATE") :]
+
+
+@pytest.fixture
+def start(node: Node, api: Api, tree: Path, tmp_path: Path) -> Callable[..., Container]:
+    """Starts one of the manifest's containers, its ConfigMap untouched."""
+
+    def begin(name: str = "agent", spec: Any = SPEC) -> Container:
+        image = of_tree(tree)
+        return Container(node, tmp_path, spec, api.files, name, image=image, env=SERVICE)
+
+    return begin
 
 
 def _page(node: Node, probe: str) -> int:
@@ -79,18 +107,15 @@ def _runtime(node: Node) -> Runtime:
 
 
 def test_a_node_from_nothing_to_podwire(
-    node: Node, api: KubeProcess, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, api: Api, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, files = of_tree(tree), _files(api)
-    installed = Container(node, tmp_path, SPEC, files, "install", image=image)
-    installed.done()
+    start("install").done()
     assert {one.name for one in node.path("/opt/cni/bin").iterdir()} == {"podwire", "podwire-ipam"}
-    with Container(node, tmp_path, SPEC, files, image=image) as agent:
+    with start() as agent:
         wait_until(lambda: _page(node, "readinessProbe") == 200, "it is ready", 30)
         assert _page(node, "livenessProbe") == 200
         assert node.path(CONFLIST).exists(), "a ready node has its config list"
-        annotations: Any = api.do("annotations", node.name)
-        assert annotations["podwire.io/backend"]
+        assert api.annotations(node)["podwire.io/backend"]
         monkeypatch.setattr(node, "cni_bin", node.path("/opt/cni/bin"))
         runtime, pod = _runtime(node), node.pod()
         result = runtime.add(pod)
@@ -105,16 +130,15 @@ def test_a_node_from_nothing_to_podwire(
 
 
 def test_pods_come_and_go_while_the_agent_is_replaced(
-    node: Node, api: KubeProcess, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, files = of_tree(tree), _files(api)
-    Container(node, tmp_path, SPEC, files, "install", image=image).done()
-    with Container(node, tmp_path, SPEC, files, image=image):
+    start("install").done()
+    with start():
         wait_until(node.path(CONFLIST).exists, "the config list is there", 30)
     monkeypatch.setattr(node, "cni_bin", node.path("/opt/cni/bin"))
     runtime, pod = _runtime(node), node.pod()
     runtime.add(pod)  # no agent: by what was installed
-    with Container(node, tmp_path, SPEC, files, image=image) as agent:
+    with start() as agent:
         wait_until(lambda: _page(node, "readinessProbe") == 200, "the next one is ready", 30)
         runtime.delete(pod)
         wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the DEL")
