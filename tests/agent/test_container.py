@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cni_plugin.cni.errors import KernelRefused
 from cni_plugin.kernel.sysctl import OF_NODE
 from tests.agent.conftest import Call
 from tests.netns.kit import GATEWAY4, MODES, POD4, POD6, conf, host_end, left
 from tests.support import need
-from tests.support.container import Container, agent_of, capabilities, daemonset
+from tests.support.container import Container
+from tests.support.manifest import capabilities, config_map, container_of, daemonset
 from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
 
@@ -39,7 +41,8 @@ def contained(node: Node, tmp_path: Path) -> Callable[..., Any]:
 
     @contextmanager
     def run(without: tuple[str, ...] = (), spec: Any = SPEC, **more: Any) -> Iterator[Container]:
-        with Container(node, tmp_path, spec, {**CONFIG, **more}, without) as made:
+        files = {**config_map(), "agent.yaml": yaml.safe_dump({**CONFIG, **more})}
+        with Container(node, tmp_path, spec, {"config": files}, without=without) as made:
             yield made.serves()
 
     return run
@@ -60,6 +63,7 @@ def test_a_pod_lives_through_the_contained_agent(
         call("CHECK", pod, with_result).ok()
         call("DEL", pod, with_result).ok()
         assert left(before, snapshot()) == []
+        wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the calls")
         told = agent.log()
     assert "message=call verb=ADD outcome=done" in told
     assert "Traceback" not in told
@@ -92,6 +96,20 @@ def test_the_contained_agent_makes_the_ways_to_other_nodes(
         assert bool(tunnels) == (backend == "vxlan")
         for name in tunnels:
             assert node.sysctl(f"net/ipv4/conf/{name}/rp_filter") == "2"
+
+
+def test_the_contained_agent_writes_the_config_list_of_the_manifest(
+    node: Node, make_node: Callable[[str], Node], contained: Run
+) -> None:
+    _two_nodes(node, make_node)
+    cluster = yaml.safe_load(config_map()["agent.yaml"])["cluster"]
+    assert cluster["source"] == {"kubernetes": {}}
+    with contained(cluster={**cluster, "node": "a", "source": {"file": PEERS}}):
+        written = node.path("/etc/cni/net.d/10-podwire.conflist")
+        wait_until(written.exists, "the config list is there", 20)
+    plugin = json.loads(written.read_text())["plugins"][0]
+    assert plugin["mode"] == "ptp"
+    assert plugin["ipam"]["ranges"] == [[{"subnet": POD4}], [{"subnet": POD6}]]
 
 
 def _two_nodes(node: Node, make_node: Callable[[str], Node]) -> None:
@@ -144,7 +162,7 @@ def test_the_nodes_settings_are_needed_and_the_remedy_is_told(
     node: Node, contained: Run, call: Call
 ) -> None:
     spec = copy.deepcopy(SPEC)
-    mounts = agent_of(spec)["volumeMounts"]
+    mounts = container_of(spec)["volumeMounts"]
     mounts[:] = [one for one in mounts if one["mountPath"] != OF_NODE]
     with contained(spec=spec):
         refused = call("ADD", node.pod(), conf())

@@ -1,38 +1,34 @@
-"""The agent's container as a DaemonSet asks for it, run by runc on a node without a kubelet.
+"""A container as a DaemonSet asks for it, run by runc on a node without a kubelet.
 
-    with Container(node, tmp_path, daemonset(), config) as agent:
+    with Container(node, tmp_path, daemonset(), {"config": {"agent.yaml": ...}}) as agent:
         ...                                   # launchers on the node find its socket
+    Container(..., name="install", image=of_tree(tree)).done()
     Container(..., without=("SYS_ADMIN",))    # less a capability
 
 The spec is read out of the manifest, not repeated: capabilities, read-only root, no new privileges,
 mounts with their propagation, the command's arguments. Beside it stands what a runtime adds by
 itself: a process, mount and IPC namespace, read-only and masked paths of /proc, the seccomp
-profile. The machine's Python and this tree stand for the image.
+profile. The machine's Python, or podwire's relocatable tree, stands for the image.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
-
-import pytest
-import yaml
+from typing import NamedTuple, Self
 
 from tests.support import need
+from tests.support.manifest import Json, capabilities, container_of
 from tests.support.node import PLUGIN_PATH, Node, wait_until
+from tests.support.seccomp import seccomp
 
 ROOT = Path(__file__).resolve().parents[2]
-MANIFEST = ROOT / "manifests" / "podwire.yaml"
-SECCOMP = Path("/usr/share/containers/seccomp.json")
 LIMIT_S = 30.0
-Json = dict[str, Any]
 # Of containerd's default spec (oci/spec_opts.go, populateDefaultUnixSpec).
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 MASKED = [
@@ -42,45 +38,62 @@ MASKED = [
 PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
-def daemonset(manifest: Path = MANIFEST) -> Json:
-    """The one in a manifest."""
-    documents = yaml.safe_load_all(manifest.read_text())
-    return next(one for one in documents if one["kind"] == "DaemonSet")
+class Image(NamedTuple):
+    """What stands for the image. places: paths of this machine by where they are in it."""
+
+    program: str
+    places: Mapping[str, str]
+    env: tuple[str, ...] = ()
 
 
-def agent_of(spec: Json) -> Json:
-    """Its agent's container."""
-    found = spec["spec"]["template"]["spec"]["containers"]
-    return next(one for one in found if one["name"] == "agent")
+def of_machine(node: Node) -> Image:
+    """The machine's Python with podwire, and its iptables."""
+    link = node.cni_bin / "podwire"
+    places = {"/usr", "/etc/alternatives", "/etc/ld.so.cache", sys.prefix, sys.base_prefix}
+    places |= {str(ROOT), str(node.cni_bin), str(link.resolve().parent)}
+    kept = sorted(one for one in places if one == "/usr" or not one.startswith("/usr/"))
+    return Image(str(link.resolve()), {one: one for one in kept if os.path.exists(one)})
 
 
-def capabilities(spec: Json) -> list[str]:
-    """Those that the agent's container is given, without CAP_."""
-    given: list[str] = agent_of(spec)["securityContext"]["capabilities"]["add"]
-    return given
+def of_tree(tree: Path) -> Image:
+    """podwire's own tree and nothing else, where the image has it."""
+    at = "/usr/lib/podwire"
+    return Image(f"{at}/bin/podwire", {at: str(tree)}, (f"PODWIRE_PYTHON={at}/bin/python3",))
 
 
 class Container:
-    """An agent that runs in a container on a node. config: its agent.yaml."""
+    """One that runs on a node. files: of its ConfigMaps and projected volumes, by volume and name.
+    env: more than the spec has, as a kubelet gives it."""
 
     def __init__(
-        self, node: Node, folder: Path, spec: Json, config: Json, without: Iterable[str] = ()
+        self,
+        node: Node,
+        folder: Path,
+        spec: Json,
+        files: Mapping[str, Mapping[str, str]],
+        name: str = "agent",
+        *,
+        without: Iterable[str] = (),
+        image: Image | None = None,
+        env: Iterable[str] = (),
     ) -> None:
         need.tool("runc")
         self.node = node
-        self._folder = folder / f"container-{node.name}"
-        self._spec, self._without = spec, tuple(without)
+        self._id = f"{node.name}-{name}"
+        self._folder = folder / f"container-{self._id}"
+        self._spec, self._name, self._without = spec, name, tuple(without)
+        self._image, self._env = image or of_machine(node), tuple(env)
         self._rootfs = self._folder / "rootfs"
         self._log = self._folder / "log"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._make_rootfs()
-        self._volumes = self._make_volumes(config)
+        self._volumes = self._make_volumes(files)
         (self._folder / "config.json").write_text(json.dumps(self._oci(), indent=1))
         self._start()
 
     # what a kubelet does
 
-    def _make_volumes(self, config: Json) -> dict[str, str]:
+    def _make_volumes(self, files: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         """By volume its place on the node, made where `type` says so."""
         made = {}
         for volume in self._spec["spec"]["template"]["spec"]["volumes"]:
@@ -92,8 +105,8 @@ class Container:
             place = self._folder / name
             place.mkdir()
             made[name] = str(place)
-            if "configMap" in volume:
-                (place / "agent.yaml").write_text(yaml.safe_dump(config))
+            for key, text in files.get(name, {}).items():
+                (place / key).write_text(text)
         return made
 
     def _make(self, path: str, kind: str) -> None:
@@ -114,24 +127,30 @@ class Container:
             (self._rootfs / name).symlink_to(f"usr/{name}")
 
     def _oci(self) -> Json:
-        container = agent_of(self._spec)
+        container = container_of(self._spec, self._name)
         context = container["securityContext"]
         assert context["capabilities"]["drop"] == ["ALL"]
-        held = [f"CAP_{c}" for c in capabilities(self._spec) if c not in self._without]
+        held = [f"CAP_{c}" for c in capabilities(self._spec, self._name) if c not in self._without]
         sets = dict.fromkeys(("bounding", "effective", "permitted"), held)
-        executable = str(self.node.cni_bin.resolve() / "podwire")
+        places = self._image.places.items()
+        image = [_bind(source, at, ["ro", "rprivate"]) for at, source in places]
         return {
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs", "readonly": context["readOnlyRootFilesystem"]},
             "process": {
-                "args": [executable, *container["args"]],
-                "env": [f"PATH={PLUGIN_PATH}", f"NODE_NAME={self.node.name}"],
+                "args": [self._image.program, *container["args"]],
+                "env": [
+                    f"PATH={PLUGIN_PATH}",
+                    *self._image.env,
+                    *(self._variable(one) for one in container.get("env", ())),
+                    *self._env,
+                ],
                 "cwd": "/",
                 "user": {"uid": 0, "gid": 0},
                 "capabilities": sets,
                 "noNewPrivileges": not context["allowPrivilegeEscalation"],
             },
-            "mounts": [*self._image(), *_of_runtime(), *self._mounts(container)],
+            "mounts": [*image, *_of_runtime(), *self._mounts(container)],
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc")],
                 "readonlyPaths": READ_ONLY,
@@ -141,13 +160,9 @@ class Container:
             },
         }
 
-    def _image(self) -> list[Json]:
-        """What the process needs of this machine, in the image's place."""
-        link = self.node.cni_bin / "podwire"
-        places = {"/usr", "/etc/alternatives", "/etc/ld.so.cache", sys.prefix, sys.base_prefix}
-        places |= {str(ROOT), str(self.node.cni_bin), str(link.resolve().parent)}
-        kept = sorted(one for one in places if one == "/usr" or not one.startswith("/usr/"))
-        return [_bind(one, one, ["ro", "rprivate"]) for one in kept if os.path.exists(one)]
+    def _variable(self, variable: Json) -> str:
+        assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}, variable
+        return f"{variable['name']}={self.node.name}"
 
     def _mounts(self, container: Json) -> list[Json]:
         found = []
@@ -160,8 +175,8 @@ class Container:
     def _start(self) -> None:
         with self._log.open("wb") as log:
             self.process = self.node.spawn(
-                "runc", "--root", f"/run/runc-{self.node.name}", "run", "--no-pivot",
-                "--bundle", str(self._folder), self.node.name, stdout=log, stderr=log,
+                "runc", "--root", "/run/runc", "run", "--no-pivot",
+                "--bundle", str(self._folder), self._id, stdout=log, stderr=log,
             )  # fmt: skip
 
     def serves(self) -> Self:
@@ -174,16 +189,15 @@ class Container:
         assert self.process.poll() is None, self.log()
         return self
 
+    def done(self) -> str:
+        """What it has said, once it has ended well; AssertionError otherwise."""
+        status = self.process.wait(LIMIT_S)
+        assert status == 0, self.log()
+        return self.log()
+
     def log(self) -> str:
         """What it and runc have said."""
         return self._log.read_text()
-
-    def write_config(self, config: Json | str) -> None:
-        """Another agent.yaml, put there as a kubelet puts a ConfigMap's."""
-        text = config if isinstance(config, str) else yaml.safe_dump(config)
-        new = self._folder / "config" / ".new"
-        new.write_text(text)
-        new.rename(self._folder / "config" / "agent.yaml")
 
     def end(self) -> None:
         """As at a kubelet's order."""
@@ -218,34 +232,3 @@ def _of_runtime() -> list[Json]:
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]},
     ]
-
-
-def seccomp(held: Iterable[str]) -> Json:
-    """The default profile of podman and buildah as runc takes it, for those capabilities."""
-    if not SECCOMP.exists():
-        pytest.skip(f"{SECCOMP} is missing; apt-get install golang-github-containers-common")
-    profile = json.loads(SECCOMP.read_text())
-    arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    held = frozenset(held)
-    fits = [rule for rule in profile["syscalls"] if _applies(rule, held, arch)]
-    names = {one["architecture"]: one for one in profile["archMap"]}
-    native = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}[arch]
-    return {
-        "defaultAction": profile["defaultAction"],
-        "defaultErrnoRet": profile["defaultErrnoRet"],
-        "architectures": [native, *(names[native]["subArchitectures"] or [])],
-        "syscalls": [
-            {key: rule[key] for key in ("names", "action", "args", "errnoRet") if rule.get(key)}
-            for rule in fits
-        ],
-    }
-
-
-def _applies(rule: Mapping[str, Any], held: frozenset[str], arch: str) -> bool:
-    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
-    return (
-        held.issuperset(includes.get("caps", ()))
-        and held.isdisjoint(excludes.get("caps", ()))
-        and arch in includes.get("arches", (arch,))
-        and arch not in excludes.get("arches", ())
-    )

@@ -16,11 +16,11 @@ Its rules are those of kubernetes.io/docs, "Kubernetes API Concepts":
 
 In a process of its own, for agents in other network namespaces (KubeProcess starts one):
 
-    python -m tests.support.kube_api HOST PORT
+    python -m tests.support.kube_api HOST PORT [FILE]
 
-It prints its URL, and then carries out the lines of its standard input, JSON arrays: the name of
-one of its methods and arguments, or "set", an attribute and its value. Each is answered by a line,
-what the method returned.
+FILE: a certificate and its key, PEM, to speak TLS with. It prints its URL, and then carries out the
+lines of its standard input, JSON arrays: the name of one of its methods and arguments, or "set", an
+attribute and its value. Each is answered by a line, what the method returned.
 """
 
 from __future__ import annotations
@@ -477,8 +477,10 @@ class KubeProcess:
         host: str,
         port: int,
         python: str = sys.executable,
+        certificate: str = "",
     ) -> None:
-        self._process = start([python, "-m", "tests.support.kube_api", host, str(port)])
+        tls = [certificate] if certificate else []
+        self._process = start([python, "-m", "tests.support.kube_api", host, str(port), *tls])
         self.url = self._line()
 
     def do(self, name: str, *arguments: Any) -> Any:
@@ -512,9 +514,12 @@ async def _carry_out(api: KubeApi, name: str, arguments: list[Any]) -> Any:
     return await returned if asyncio.iscoroutine(returned) else returned
 
 
-async def _main(host: str, port: int) -> None:
-    loop = asyncio.get_running_loop()
-    async with KubeApi(host=host, port=port, bookmark_s=1.0) as api:
+async def _main(host: str, port: int, certificate: str = "") -> None:
+    loop, tls = asyncio.get_running_loop(), None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    async with KubeApi(tls, host=host, port=port, bookmark_s=1.0) as api:
         sys.stdout.write(f"{api.url}\n")
         sys.stdout.flush()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -525,4 +530,4 @@ async def _main(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
