@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from cni_plugin import record
@@ -71,6 +71,26 @@ class DiskRecords:
             make_private(self._locks)
             return acquire(path, timeout_s)
 
+    def lock_now(self, network: str, attachment: Attachment) -> Callable[[], None] | None:
+        """As `lock`, for who gives it back by calling what is answered. None: it is not free at
+        once, or there can be none."""
+        path = f"{self._locks}/{digest(network, *attachment)}"
+        try:
+            descriptor = self._acquire(path, 0.0)
+        except (OSError, LockTimeout):
+            return None
+
+        def release() -> None:
+            with suppress(OSError):
+                os.unlink(path)
+            os.close(descriptor)
+
+        return release
+
+    def has(self, network: str, attachment: Attachment) -> bool:
+        """Whether there is a record, whole or not."""
+        return os.access(f"{self._root}/{network}/{_file_name(attachment)}", os.F_OK)
+
     def drop_stale_locks(self) -> None:
         """Lock files of calls that were killed: nobody may ever ask for them again."""
         for name in Folder(self._locks).names():
@@ -90,9 +110,13 @@ class DiskRecords:
         return record.load(data) if data is not None else None
 
     def save(self, entry: Record) -> None:
-        folder = self._folder(entry.network)
+        self.write(entry.network, entry.attachment, record.dump(entry))
+
+    def write(self, network: str, attachment: Attachment, data: bytes) -> None:
+        """As `save`, of what `record.dump` would make."""
+        folder = self._folder(network)
         try:
-            folder.write(_file_name(entry.attachment), record.dump(entry))
+            folder.write(_file_name(attachment), data)
         except OSError as error:
             raise IoFailure(
                 f"the attachment's record cannot be written in {folder.path}: {error.strerror}",

@@ -23,12 +23,38 @@ Released = Mapping[str, float]
 RING_FIRST = 2  # round robin tries before the known free addresses: a file or two in the way
 
 
-def cooling(released: Released, now_s: float, cooldown_s: float) -> dict[str, float]:
+class Cooling(Mapping[str, float]):
+    """Those of the releases that are younger than the cooldown. A view: a node that gives and
+    takes a hundred addresses a second remembers thousands, and an ADD asks for one or two."""
+
+    def __init__(self, released: Released, now_s: float, cooldown_s: float) -> None:
+        self._released = released
+        self._now_s = now_s
+        self._cooldown_s = cooldown_s
+
+    def __getitem__(self, address: str) -> float:
+        at_s = self._released[address]
+        if not at_s <= self._now_s < at_s + self._cooldown_s:
+            raise KeyError(address)
+        return at_s
+
+    def __contains__(self, address: object) -> bool:
+        at_s = self._released.get(address)  # type: ignore[call-overload]  # any key may be asked for
+        return at_s is not None and at_s <= self._now_s < at_s + self._cooldown_s
+
+    def __iter__(self) -> Iterator[str]:
+        return (address for address in self._released if address in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def cooling(released: Released, now_s: float, cooldown_s: float) -> Cooling:
     """The releases that are younger than the cooldown, at the boot-time clock `now_s`.
 
     A time in the future cannot come from this boot: such an entry is garbage and ignored.
     """
-    return {a: at for a, at in released.items() if at <= now_s < at + cooldown_s}
+    return Cooling(released, now_s, cooldown_s)
 
 
 def candidates(
@@ -50,7 +76,8 @@ def candidates(
        a pod that waits for an address is worse than an address that is reused early.
     """
     yield from _usable(of, sticky)
-    yield from _usable(of, (text for text, at_s in released.items() if at_s == NEVER_S))
+    if NEVER_S in released.values():
+        yield from _usable(of, (text for text, at_s in released.items() if at_s == NEVER_S))
     going_round = (a for a in ring(of, last) if str(a) not in cool)
     yield from islice(going_round, RING_FIRST)
     yield from idle(of, released, cool)

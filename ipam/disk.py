@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
-from ipam.allocate import assign, cooling, require_usable
+from ipam.allocate import assign, cooling, lease, require_usable
 from ipam.errors import InvalidConf, StoreFailed
 from ipam.files import LOCK, OWNERS, RELEASED, TEMP, Folder, index_name
 from ipam.lock import acquire
 from ipam.logs import parse_released, released_line
+from ipam.memory import FolderMemory, Memory, pools_of
 from ipam.node import Node, boot_clock_s, log_nothing, read_boot_id
 from ipam.ranges import pool
+from ipam.released import ReleasedLog
 from ipam.reserve import Reservation, usage
 from ipam.settle import heal, is_past, settle
 from ipam.values import IPAddress, IpamConf, IPInterface, Lease, Owner, SetUsage
@@ -49,7 +51,8 @@ _REMEDIES = {
 class DiskLeases:
     """`ipam.store.Store` in files; structurally also `cni_plugin.ports.Leases`.
 
-    evidence(network, address), boot_id, clock_s, warn: see `ipam.node.Node`.
+    evidence(network, address), boot_id, clock_s, warn: see `ipam.node.Node`. memory: what is
+    shared with other stores of a process that lives as long as the boot at most.
     """
 
     def __init__(
@@ -60,26 +63,41 @@ class DiskLeases:
         clock_s: Callable[[], float] = boot_clock_s,
         warn: Callable[[str], None] = log_nothing,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        memory: Memory | None = None,
     ) -> None:
         self._evidence = evidence
         self._node = Node(lambda _address: False, boot_id, clock_s, warn)
         self._lock_timeout_s = lock_timeout_s
+        self._memory = memory
         self._held: set[str] = set()  # folders that `exclusively` keeps locked
 
     def reserve(
         self, conf: IpamConf, network: str, owner: Owner, requested: Sequence[IPInterface]
     ) -> tuple[Lease, ...]:
         """See `Store.reserve`."""
+        addresses = self.take(conf, network, owner, requested)
+        paired = enumerate(zip(conf.range_sets, addresses, strict=True))
+        return tuple(lease(range_set, index, address) for index, (range_set, address) in paired)
+
+    def take(
+        self, conf: IpamConf, network: str, owner: Owner, requested: Sequence[IPInterface] = ()
+    ) -> tuple[IPAddress, ...]:
+        """As `reserve`, without what follows from the range an address lies in."""
         wanted = assign(conf.range_sets, requested)
-        pools = [pool(range_set) for range_set in conf.range_sets]
+        pools = self._memory.pools(conf.range_sets) if self._memory else pools_of(conf.range_sets)
         for of, address in zip(pools, wanted, strict=True):
             if address is not None:
                 require_usable(of, address)
         path = folder_path(conf.data_dir, network)
-        with self._locked(path, create=True) as folder:
+        locked = self._locked(path, create=True)
+        with locked as folder:
             node = self._node_of(network)
-            settle(folder, node)
-            with folder.log(RELEASED) as log:
+            memory = locked.known(self._memory)
+            if memory is None or not memory.settled:
+                settle(folder, node)
+            if memory is not None:
+                memory.settled = True
+            with ReleasedLog(folder, memory.released if memory else None) as log:
                 return Reservation(node, folder, conf, owner, log).make(pools, wanted)
 
     def release(
@@ -239,14 +257,20 @@ class _Locked:
         self._path = path
         self._timeout_s = timeout_s
         self._create = create
-        self._descriptor = -1
+        self.descriptor = -1
 
     def __enter__(self) -> Folder:
         try:
-            self._descriptor = self._acquire()
+            self.descriptor = self._acquire()
         except OSError as error:
             raise _failure(error, self._path, _NoLock) from error
         return Folder(self._path)
+
+    def known(self, memory: Memory | None) -> FolderMemory | None:
+        """What is remembered of the folder while it is locked."""
+        if memory is None or self.descriptor < 0:
+            return None
+        return memory.of(self._path, self.descriptor)
 
     def look(self, owner: Owner, hint: tuple[str, ...]) -> tuple[str, ...]:
         """What the owner holds, seen without the lock."""
@@ -258,7 +282,7 @@ class _Locked:
             raise _failure(error, self._path) from error
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)
         if isinstance(error, OSError):
             raise _failure(error, self._path) from error
 

@@ -44,8 +44,7 @@ READ_PIECE = 1 << 16  # bytes; above 128 KiB malloc maps and unmaps memory for e
 READ_MAX = 1 << 24  # bytes; no file of ours comes near, and a foreign one must not eat the memory
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 # A foreign symlink, directory, device or FIFO must be neither followed nor waited for.
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_LOG = os.O_RDWR | os.O_APPEND | _READ
+READ_SAFELY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_A_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
@@ -103,7 +102,7 @@ class Folder:
     def read(self, name: str) -> bytes | None:
         """The content; None when there is no such file; empty for what is not a regular file."""
         try:
-            descriptor = os.open(self.at(name), _READ)
+            descriptor = os.open(self.at(name), READ_SAFELY)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -111,7 +110,7 @@ class Folder:
                 return b""
             raise
         try:
-            return _read_all(descriptor)
+            return read_all(descriptor)
         except OSError as error:
             if error.errno in _NOT_A_FILE:
                 return b""
@@ -188,10 +187,6 @@ class Folder:
             raise
         finally:
             os.close(descriptor)
-
-    def log(self, name: str) -> Log:
-        """A log, open for reading and for adding to it."""
-        return Log(self, name)
 
     def position(self, set_index: int) -> Position:
         """The round robin position of a range set, open for reading and writing."""
@@ -321,48 +316,6 @@ class Folder:
         return exact or tuple(name for name, key in found if key == (owner.container_id, ""))
 
 
-class Log:
-    """A file of lines: read once, then added to through the same descriptor. What cannot be opened
-    for both (none there, read-only, not a file) is read, and made by `append`, as by itself."""
-
-    def __init__(self, folder: Folder, name: str) -> None:
-        self._folder = folder
-        self._name = name
-        self._descriptor = -1
-        self.data = b""
-
-    def __enter__(self) -> Self:
-        try:
-            self._descriptor = os.open(self._folder.at(self._name), _LOG)
-            self.data = _read_all(self._descriptor)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            self.close()
-            self.data = self._folder.read(self._name) or b""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def append(self, data: bytes) -> None:
-        """Add lines with one write, not synced."""
-        if self._descriptor >= 0:
-            os.write(self._descriptor, data)
-        else:
-            self._folder.append(self._name, data)
-
-    def replace(self, data: bytes) -> None:
-        """Write it anew."""
-        self.close()
-        self._folder.replace(self._name, data)
-
-
 class Position:
     """A `last_reserved_ip.N` file. Only a hint of where to go on, so its failures are no harm."""
 
@@ -374,7 +327,7 @@ class Position:
 
     def __enter__(self) -> Self:
         try:
-            self._descriptor = os.open(self._folder.at(self._name), os.O_RDWR | _READ)
+            self._descriptor = os.open(self._folder.at(self._name), os.O_RDWR | READ_SAFELY)
             self._old = os.read(self._descriptor, NAME_MAX)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EROFS, *_NOT_A_FILE):
@@ -403,7 +356,8 @@ class Position:
             self._folder.replace(self._name, new)
 
 
-def _read_all(descriptor: int) -> bytes:
+def read_all(descriptor: int) -> bytes:
+    """From where the descriptor is to the end, or READ_MAX."""
     data = piece = os.read(descriptor, READ_PIECE)
     while len(piece) == READ_PIECE and len(data) < READ_MAX:
         piece = os.read(descriptor, READ_PIECE)

@@ -24,7 +24,13 @@ def given_line(address: str) -> str:
 def parse_released(log: bytes) -> dict[str, float]:
     """Address text to release time in seconds, oldest first; the texts may be garbled."""
     found: dict[str, float] = {}
-    for line in log.decode("ascii", "replace").split("\n"):
+    add_released(found, log)
+    return found
+
+
+def add_released(found: dict[str, float], lines: bytes) -> None:
+    """Brings what `parse_released` found up to date with lines that were added to the log."""
+    for line in lines.decode("ascii", "replace").split("\n"):
         if line.startswith("-"):
             found.pop(line[1:], None)
             continue
@@ -35,7 +41,6 @@ def parse_released(log: bytes) -> dict[str, float]:
             continue
         found.pop(address, None)
         found[address] = at_s
-    return found
 
 
 def format_released(released: Mapping[str, float]) -> bytes:

@@ -12,7 +12,6 @@ from ipam.allocate import (
     cooling,
     exhausted,
     idle,
-    lease,
 )
 from ipam.errors import AddressInUse, PoolExhausted
 from ipam.files import (
@@ -20,7 +19,6 @@ from ipam.files import (
     STICKY,
     TEMP,
     Folder,
-    Log,
     Position,
     address_of,
     content,
@@ -29,18 +27,17 @@ from ipam.files import (
 )
 from ipam.logs import (
     NEVER_S,
-    format_released,
     given_line,
     is_loggable,
-    parse_released,
     released_line,
     sticky_addresses,
     sticky_lines,
 )
 from ipam.node import Node
 from ipam.ranges import Pool, find_range, is_usable
+from ipam.released import ReleasedLog
 from ipam.settle import STICKY_MAX, build_index, compact_sticky, heal, reclaim
-from ipam.values import IPAddress, IpamConf, Lease, Owner, SetUsage
+from ipam.values import IPAddress, IpamConf, Owner, SetUsage
 
 LIST_AFTER = 3  # taken candidates in a row before the folder is listed once
 # In a pool of this size that nothing is known to be free in, one is enough: a listing of so many
@@ -48,7 +45,6 @@ LIST_AFTER = 3  # taken candidates in a row before the folder is listed once
 SMALL_POOL = 4096
 SEED = 64  # free addresses noted after a listing, so that the next ADDs need none
 SEED_STEPS = 4096  # candidates looked at to find them
-RELEASED_SMALL = 16384  # bytes of a log that are not worth rewriting
 STICKY_SMALL = 64 * STICKY_MAX
 
 
@@ -62,7 +58,9 @@ def usage(of: Pool, names: Collection[str], cool: Released) -> SetUsage:
 class Reservation:
     """The state of one `reserve`: what it has read so far and what it would have to undo."""
 
-    def __init__(self, node: Node, folder: Folder, conf: IpamConf, owner: Owner, log: Log) -> None:
+    def __init__(
+        self, node: Node, folder: Folder, conf: IpamConf, owner: Owner, log: ReleasedLog
+    ) -> None:
         self._node = node
         self._folder = folder
         self._owner = owner
@@ -70,7 +68,7 @@ class Reservation:
         self._sticky_log = (folder.read(STICKY) or b"") if self._is_sticky else b""
         self._sticky = sticky_addresses(self._sticky_log, owner.pod)
         self._log = log  # of released addresses
-        self._released = parse_released(log.data)
+        self._released = log.released
         self._cool = cooling(self._released, node.clock_s(), conf.cooldown_s)
         self._source = ""  # the synced file with the owner, to be linked to addresses
         self._given: list[IPAddress] = []
@@ -78,8 +76,10 @@ class Reservation:
         self._free: list[str] = []  # found free while walking a listing
         self._stale: list[str] = []  # taken, although the log has them as released
 
-    def make(self, pools: Sequence[Pool], wanted: Sequence[IPAddress | None]) -> tuple[Lease, ...]:
-        """One lease from each pool, all or none. Raises IpamError and OSError."""
+    def make(
+        self, pools: Sequence[Pool], wanted: Sequence[IPAddress | None]
+    ) -> tuple[IPAddress, ...]:
+        """One address from each pool, all or none. Raises IpamError and OSError."""
         held = self._claim()
         try:
             addresses = [
@@ -92,8 +92,7 @@ class Reservation:
         if self._source == TEMP:
             self._folder.discard(TEMP)
         self._keep_notes()
-        paired = enumerate(zip(pools, addresses, strict=True))
-        return tuple(lease(of.range_set, index, address) for index, (of, address) in paired)
+        return tuple(addresses)
 
     def _claim(self) -> tuple[IPAddress, ...]:
         """Make the owner's file; what the owner holds already.
@@ -237,20 +236,10 @@ class Reservation:
         lines += map(given_line, self._stale)
         lines += [released_line(name, NEVER_S) for name in self._free if name not in names]
         try:
-            self._note_released("".join(lines).encode())
+            self._log.add("".join(lines).encode())
             self._note_sticky(names)
         except OSError as error:
             self._node.warn(f"{self._folder.path}: logs not written: {error.strerror}")
-
-    def _note_released(self, lines: bytes) -> None:
-        log = self._log
-        if len(log.data) > RELEASED_SMALL:
-            compact = format_released(parse_released(log.data + lines))
-            if 2 * len(compact) < len(log.data) and compact:
-                return log.replace(compact)
-        if lines:
-            log.append(lines)
-        return None
 
     def _note_sticky(self, names: Sequence[str]) -> None:
         new = [name for name in names if name not in self._sticky[: len(names)]]

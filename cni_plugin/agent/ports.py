@@ -32,6 +32,7 @@ from cni_plugin.ports import Netns, Ports
 from cni_plugin.wiring import node_ports
 from ipam.disk import LOCK_TIMEOUT_S, DiskLeases
 from ipam.errors import LockTimeout
+from ipam.memory import Memory
 from ipam.node import read_boot_id
 from ipam.values import IPAddress, IpamConf
 
@@ -61,7 +62,12 @@ class Shared:
         # By folder. flock(2) between threads means polling; among ourselves we queue.
         self.stores: dict[tuple[str, str], Lock] = {}
         self.boot_id = read_boot_id()  # the agent ends with the boot
+        self.memory = Memory()
         self.calls: dict[bytes, NetConf] = {}
+
+    def store_lock(self, data_dir: str, network: str) -> Lock:
+        """Of a network's folder."""
+        return self.stores.setdefault((data_dir, network), Lock())
 
     def remember(self, stdin: bytes, conf: NetConf) -> None:
         """The config of a whole stdin: the runtime sends the very same for every pod that asks for
@@ -92,6 +98,7 @@ class Worker:
             boot_id=lambda: self._shared.boot_id,
             warn=warn,
             lock_timeout_s=limit_s,
+            memory=self._shared.memory,
         )
         if not self._patient:
             leases = _OneAtATime(leases, self._shared.stores)

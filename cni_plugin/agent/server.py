@@ -44,6 +44,7 @@ DELIVERY_LIMIT_S = (
     5.0  # for an answer to be taken, where the launcher did not say how long it waits
 )
 ACCEPT_PAUSE_S = 0.1
+ACCEPTS = 8  # connections at a time
 PIECE_BYTES = 1 << 17
 DESCRIPTORS_MAX = 4  # room for more than the one that is expected, so that all can be closed
 UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid
@@ -73,7 +74,7 @@ class Server:
         self.loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        while True:
+        for _ in range(ACCEPTS):  # a call may be served within: others want their turn too
             try:
                 client, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):

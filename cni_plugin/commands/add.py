@@ -6,6 +6,8 @@ DEL cleans up whatever moment the process dies at.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.cni.errors import CNIError, Conflict, Interrupted
 from cni_plugin.cni.packing import from_text, to_text
@@ -28,7 +30,8 @@ from cni_plugin.model.plan import Step, ceded, describe_object, diff, inverse, r
 from cni_plugin.ports import Kernel, Netns, Ports
 from cni_plugin.record import DONE, PENDING, Record
 from ipam.errors import IpamError
-from ipam.values import IPInterface, Lease, Owner
+from ipam.lean_typing import NamedTuple
+from ipam.values import IpamConf, IPInterface, Lease, Owner
 
 ATTEMPTS = 3  # a parallel ADD may make or remove the bridge between looking and acting
 BRIDGED_UNFILTERED = (
@@ -180,7 +183,7 @@ class _Call:
         )
         self._reserved = True
         dns = ports.resolv_conf(conf.ipam.resolv_conf) if conf.ipam.resolv_conf else Dns()
-        return Result(ips=tuple(map(_ip_config, leases)), routes=conf.ipam.routes, dns=dns)
+        return addressing_of(conf.ipam, leases, dns)
 
     def _attach(self, addressing: Result, phase: str = DONE) -> Result:
         """Brings the kernel to the wanted state; looks again when somebody else changed it. phase:
@@ -226,25 +229,8 @@ class _Call:
         )
 
     def _save(self, phase: str, addressing: Result, wanted: Desired, own: tuple[Obj, ...]) -> None:
-        request, ipam = self._request, self._request.conf.ipam
-        self._ports.records.save(
-            Record(
-                network=request.conf.name,
-                attachment=request.attachment,
-                phase=phase,
-                mode=request.conf.mode,
-                netns=request.netns,
-                netns_inode=self._netns.inode,
-                pod=str(request.pod),
-                ipam_type=ipam.type if ipam else "",
-                data_dir=ipam.data_dir if ipam else "",
-                addresses=tuple(str(ip.address.ip) for ip in addressing.ips),
-                owned=own,
-                request=request.id,
-                conf=to_text(request.conf) if phase == DONE else "",
-                result=to_text(wanted.result) if phase == DONE else "",
-            )
-        )
+        made = Made(self._request, self._netns.inode, addressing, wanted, own)
+        self._ports.records.save(record_of(made, phase))
 
     def _undo(self) -> tuple[Step, ...]:
         """The applied steps, inverted, less what other pods may rely on by now."""
@@ -275,6 +261,42 @@ def _stays(obj: Obj, bridge: str, shared: bool) -> bool:
 def owner_of(request: Request) -> Owner:
     """Who the lease of this request belongs to."""
     return Owner(*request.attachment, pod=str(request.pod))
+
+
+def addressing_of(ipam: IpamConf, leases: Iterable[Lease], dns: Dns) -> Result:
+    """What an IPAM plugin would have answered."""
+    return Result(ips=tuple(map(_ip_config, leases)), routes=ipam.routes, dns=dns)
+
+
+class Made(NamedTuple):
+    """What an ADD makes, as its record tells it. own: the objects that go with the attachment."""
+
+    request: Request
+    netns_inode: int
+    addressing: Result
+    wanted: Desired
+    own: tuple[Obj, ...]
+
+
+def record_of(made: Made, phase: str) -> Record:
+    """The attachment's record before and after the kernel's part."""
+    request, ipam = made.request, made.request.conf.ipam
+    return Record(
+        network=request.conf.name,
+        attachment=request.attachment,
+        phase=phase,
+        mode=request.conf.mode,
+        netns=request.netns,
+        netns_inode=made.netns_inode,
+        pod=str(request.pod),
+        ipam_type=ipam.type if ipam else "",
+        data_dir=ipam.data_dir if ipam else "",
+        addresses=tuple(str(ip.address.ip) for ip in made.addressing.ips),
+        owned=made.own,
+        request=request.id,
+        conf=to_text(request.conf) if phase == DONE else "",
+        result=to_text(made.wanted.result) if phase == DONE else "",
+    )
 
 
 def _ip_config(lease: Lease) -> IPConfig:

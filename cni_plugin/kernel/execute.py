@@ -85,6 +85,39 @@ def apply(places: Places, steps: Sequence[Step], *, stop: bool) -> Outcome:
     return Outcome(tuple(done), tuple(failures))
 
 
+class Batch(NamedTuple):
+    """Messages that go in one datagram. place: of the rtnetlink socket; "": one transaction of
+    nftables."""
+
+    place: str
+    messages: tuple[Message, ...]
+
+
+class Writes(NamedTuple):
+    """Values below /proc/sys/net of one place."""
+
+    place: str
+    sysctls: tuple[Sysctl, ...]
+
+
+def rehearse(places: Places, steps: Sequence[Step]) -> Iterator[Batch | Writes]:
+    """What `apply` sends and writes for the steps where all of them succeed. Raises ValueError for
+    a step that takes more than messages and values, StepFailed for a link that is not known."""
+    for channel, group in groupby(steps, _channel):
+        part = tuple(group)
+        if channel is _through_filter:
+            yield Batch("", tuple(message for step in _tables(part) for message in step))
+        elif channel in (_host_sysctls, _pod_sysctls):
+            place = POD if channel is _pod_sysctls else HOST
+            yield Writes(place, tuple(s.wanted for s in part if isinstance(s.wanted, Sysctl)))
+        elif channel in (_host_links, _pod_links):
+            place = POD if channel is _pod_links else HOST
+            for run in _runs(part):
+                yield Batch(place, tuple(one for step in run for one in _messages(places, step)))
+        else:
+            raise ValueError(describe(part[0]))
+
+
 Channel = Callable[[Places, tuple[Step, ...], bool], Outcome]
 
 

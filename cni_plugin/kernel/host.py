@@ -29,6 +29,7 @@ class Commits:
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
+        self._alone = allocate_lock()
         self.count = 0
         self.begun = 0
         self.ended = 0
@@ -36,16 +37,26 @@ class Commits:
     @contextmanager
     def one(self, *, counted: bool) -> Iterator[None]:
         """A transaction is under way. counted: it leaves the chains as they are."""
-        with self._lock:
-            self.begun += 1
-        done = 0
-        try:
-            yield
-            done = int(counted)
-        finally:
+        with self._alone:
             with self._lock:
-                self.count += done
-                self.ended += 1
+                self.begun += 1
+            done = 0
+            try:
+                yield
+                done = int(counted)
+            finally:
+                with self._lock:
+                    self.count += done
+                    self.ended += 1
+
+    def exactly(self, work: Callable[[int], bool]) -> bool:
+        """A transaction that leaves the chains as they are, by one who has to know how many there
+        were. work: gets that number, and answers whether it has committed. The kernel takes one
+        at a time too, so nobody waits for longer."""
+        with self.one(counted=False):
+            done = work(self.count)
+            self.count += done
+            return done
 
 
 class _Seen(NamedTuple):
@@ -155,6 +166,19 @@ class Host:
             value = read()
             self._recent[what] = (now_s, value)
         return value
+
+    @property
+    def foreign(self) -> int:
+        """nftables' generation less this process's commits, as last seen; -1: nobody knows."""
+        return self._foreign
+
+    def exchange_filter(self, datagram: Callable[[int], bytes], last: int) -> bool:
+        """One encoded transaction that leaves the chains as they are, refused where they are not
+        those last seen. datagram: makes it of the generation it counts on. See Socket.exchange."""
+        socket = self.filter
+        return self._commits.exactly(
+            lambda ours: socket.exchange(datagram(self._foreign + ours), last)
+        )
 
     def look_again(self) -> None:
         """The rules are asked about anew: something was changed, or may have been."""

@@ -81,6 +81,17 @@ def own_inode() -> int:
     return os.stat(OWN).st_ino
 
 
+def netns_identity(descriptor: int) -> tuple[int, int] | None:
+    """What tells a network namespace from others while it lives; None for anything else."""
+    try:
+        if ioctl(descriptor, NS_GET_NSTYPE) != CLONE_NEWNET:
+            return None
+    except OSError:
+        return None
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
 def _setns(descriptor: int) -> None:
     """setns(2). os.setns is in Python 3.12 and newer; 3.11 needs ctypes."""
     if hasattr(os, "setns"):

@@ -32,8 +32,10 @@ NLMSGERR_ATTR_MSG = 1
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: len, type, flags, seq, pid
+ACK = struct.Struct("=IHHIIi")  # nlmsghdr and the errno of struct nlmsgerr
 ATTR = struct.Struct("=HH")  # struct nlattr: len, type
 RECEIVE_BYTES = 1 << 18  # larger than any dump chunk the kernel makes (32 KiB), one read each
+PLAIN_BYTES = 1 << 12  # an acknowledgement, or a failure with the message that it is about
 TIMEVAL = struct.Struct("=qq")  # struct __kernel_sock_timeval: s, us
 # A part was lost; the rest of a dump before, which nobody read to its end, is still under way.
 DUMP_AGAIN = (errno.ENOBUFS, errno.EBUSY)
@@ -168,13 +170,16 @@ def _extended(body: bytes, flags: int) -> str:
 class Socket:
     """A netlink socket. It stays in the namespace it was opened in, whoever uses it later."""
 
-    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
+    def __init__(self, protocol: int = NETLINK_ROUTE, *, plain: bool = False) -> None:
+        """plain: for `exchange` of a few messages alone, which need none of the options."""
         self._sequence = 0
-        self._buffer = bytearray(RECEIVE_BYTES)  # one for all answers: a new one costs four calls
+        # One for all answers: a new one costs four calls.
+        self._buffer = bytearray(PLAIN_BYTES if plain else RECEIVE_BYTES)
         kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
         try:
             self._socket = _socket.socket(_socket.AF_NETLINK, kind, protocol)
-            self._set_options(protocol)
+            if not plain:
+                self._set_options(protocol)
         except OSError as error:
             raise KernelError(error.errno or 0, f"opening netlink socket {protocol}") from error
 
@@ -230,6 +235,20 @@ class Socket:
             for index in {*range(len(messages))} - answered:
                 outcomes[index] = KernelError(error.errno, messages[index].line, error.extended)
         return outcomes
+
+    def exchange(self, datagram: bytes, last: int) -> bool:
+        """Sends encoded messages of which the one numbered `last` asks for an acknowledgement, and
+        reads one answer: whether it says that all were done. After a no there may be more answers,
+        so the socket is to be closed. Raises OSError."""
+        self._socket.send(datagram)
+        size = self._socket.recv_into(self._buffer, 0, _socket.MSG_DONTWAIT)
+        if size < HEADER.size + 4:
+            return False
+        _, kind, _, sequence, _, code = ACK.unpack_from(self._buffer)
+        return bool(kind == NLMSG_ERROR and sequence == last and code == 0)
+
+    def fileno(self) -> int:
+        return int(self._socket.fileno())
 
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
         """Sends messages between begin and end: the kernel takes all of them or none.

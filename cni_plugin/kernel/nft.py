@@ -99,6 +99,18 @@ def _edge(kind: int) -> Message:
     return Message(kind, 0, struct.pack(">BBH", 0, 0, SUBSYSTEM), "nft transaction")
 
 
+def begin_at(generation: int) -> Message:
+    """Begins a transaction that is refused (ERESTART) unless the rules have this generation.
+    NFNL_BATCH_GENID is 1, since Linux 4.13."""
+    begin = _edge(BATCH_BEGIN)
+    return begin._replace(body=begin.body + be32(1, generation))
+
+
+def end() -> Message:
+    """Ends a transaction."""
+    return _edge(BATCH_END)
+
+
 def transaction(socket: Socket, messages: Sequence[Message]) -> None:
     """All or nothing. Raises the first KernelError; then the kernel has changed nothing."""
     if messages:

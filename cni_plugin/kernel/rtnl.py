@@ -58,6 +58,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 1
 IFLA_QDISC, IFLA_TXQLEN = 6, 13
 IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 20, 26, 27, 28
 IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN, RTEXT_FILTER_SKIP_STATS = 29, 0x2, 0x8
+IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_VLAN_FILTERING = 7
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33  # MODE is hairpin
@@ -71,6 +72,10 @@ NDA_DST, NDA_LLADDR = 1, 2
 NUD_PERMANENT = 0x80
 
 
+# A veth uses one queue each way, but the kernel makes one a CPU and takes the others away again: a
+# wait for all readers for each end (veth_init_queues; netif_set_real_num_tx_queues), a third of
+# all that making a pair costs with two CPUs.
+ONE_QUEUE = u32(IFLA_NUM_TX_QUEUES, 1) + u32(IFLA_NUM_RX_QUEUES, 1)
 WITHOUT_STATISTICS = u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)  # they are half of an answer
 
 
@@ -130,13 +135,13 @@ def new_veth(veth: Veth, netns_fd: int | None, master: int, line: Line) -> Messa
     peer = IFINFO.pack(0, 0, 0, 0, 0)
     peer += text(IFLA_IFNAME, veth.peer or "")
     peer += attr(IFLA_ADDRESS, mac_bytes(veth.peer_mac)) if veth.peer_mac else b""
-    peer += u32(IFLA_MTU, veth.mtu) if veth.mtu else b""
+    peer += (u32(IFLA_MTU, veth.mtu) if veth.mtu else b"") + ONE_QUEUE
     peer += u32(IFLA_NET_NS_FD, netns_fd) if netns_fd is not None else b""
     up = IFF_UP if veth.up else 0
     body = IFINFO.pack(0, 0, 0, up, up) + text(IFLA_IFNAME, veth.name)
     body += attr(IFLA_ADDRESS, mac_bytes(veth.mac)) if veth.mac else b""
     body += u32(IFLA_MTU, veth.mtu) if veth.mtu else b""
-    body += u32(IFLA_MASTER, master) if master else b""
+    body += (u32(IFLA_MASTER, master) if master else b"") + ONE_QUEUE
     info = nested(IFLA_INFO_DATA, nested(VETH_INFO_PEER, peer))
     body += nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), info)
     return _new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, line)

@@ -19,7 +19,7 @@ def read(path: tuple[str, ...]) -> str | None:
     """The value, one space between its parts; None when the kernel has no such entry (IPv6 off,
     link gone)."""
     try:
-        return " ".join(read_file(_file(path)).split())
+        return " ".join(read_file(f"{SETTINGS}/{'/'.join(path)}").split())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -31,11 +31,7 @@ def read(path: tuple[str, ...]) -> str | None:
 def write(path: tuple[str, ...], value: str) -> None:
     """Raises KernelRefused with the `sysctl` line and the remedy."""
     try:
-        descriptor = _opened(path)
-        try:
-            os.write(descriptor, value.encode())
-        finally:
-            os.close(descriptor)
+        put("/".join(path), value.encode())  # not ".": a link may be called "eth0.100"
     except OSError as error:
         remedy = (
             f"{SETTINGS} is read-only here; in a container mount the node's at {OF_NODE}"
@@ -48,14 +44,23 @@ def write(path: tuple[str, ...], value: str) -> None:
         raise KernelRefused(line, remedy) from error
 
 
-def _opened(path: tuple[str, ...]) -> int:
+def put(name: str, value: bytes) -> None:
+    """Writes the value at SETTINGS/name. Raises OSError."""
+    descriptor = _opened(name)
+    try:
+        os.write(descriptor, value)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(name: str) -> int:
     """A descriptor for writing. EACCES is AppArmor's word for a container's read-only settings."""
     try:
-        return os.open(_file(path), os.O_WRONLY | os.O_CLOEXEC)
+        return os.open(f"{SETTINGS}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES) or not os.path.isdir(OF_NODE):
             raise
-    return os.open(_file(path, OF_NODE), os.O_WRONLY | os.O_CLOEXEC)
+    return os.open(f"{OF_NODE}/{name}", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def read_file(path: str) -> str:
@@ -66,8 +71,3 @@ def read_file(path: str) -> str:
         return os.read(descriptor, PAGE_BYTES).decode("ascii", "replace")
     finally:
         os.close(descriptor)
-
-
-def _file(path: tuple[str, ...], root: str = SETTINGS) -> str:
-    # joined by "/", not ".": a link may be called "eth0.100"
-    return f"{root}/{'/'.join(path)}"

@@ -89,6 +89,8 @@ def test_one_message_makes_names_and_addresses_both_ends_of_a_pair() -> None:
         "IFLA_ADDRESS": MAC,
         "IFLA_MTU": 1400,
         "IFLA_MASTER": 3,
+        "IFLA_NUM_TX_QUEUES": 1,
+        "IFLA_NUM_RX_QUEUES": 1,
         "IFLA_LINKINFO": {
             "IFLA_INFO_KIND": "veth",
             "IFLA_INFO_DATA": {
@@ -96,6 +98,8 @@ def test_one_message_makes_names_and_addresses_both_ends_of_a_pair() -> None:
                     "IFLA_IFNAME": "eth0",
                     "IFLA_ADDRESS": PEER_MAC,
                     "IFLA_MTU": 1400,
+                    "IFLA_NUM_TX_QUEUES": 1,
+                    "IFLA_NUM_RX_QUEUES": 1,
                     "IFLA_NET_NS_FD": 5,
                 }
             },
