@@ -9,12 +9,12 @@ from cni_plugin.record import load
 from ipam.values import IPAddress
 
 
-def living() -> frozenset[IPAddress] | None:
+def living(records: DiskRecords | None = None) -> frozenset[IPAddress] | None:
     """Of all that there is a record of, of those under way too. None when one cannot be read: then
     nobody knows."""
     found: set[IPAddress] = set()
     try:
-        for _, data in DiskRecords().contents():
+        for _, data in (records or DiskRecords()).contents():
             record = load(data, whole=False)
             if record is None:
                 return None
