@@ -18,6 +18,8 @@ from cni_plugin.backend.view import Settings, View
 from cni_plugin.cluster.admission import OF_RANGES, Admitted, Claims, Rules, admit
 from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.filtering import Policy
+from cni_plugin.cluster.former import former_gateways
+from cni_plugin.cluster.living import living
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
 from cni_plugin.cluster.values import HOST_GW, Cluster, Node, Refused, Underlay
 from cni_plugin.kernel import cluster as kernel
@@ -26,7 +28,7 @@ from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import Key, Obj, Vxlan, key
 from cni_plugin.model.plan import Step, describe
-from ipam.values import IPAddress
+from ipam.values import IPAddress, IPInterface
 
 TOLD_MAX = 10  # failures and repairs of one pass, a line each
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # after the first, second, ... pass that failed
@@ -66,14 +68,20 @@ class Reconciler:
     """For one thread. host: sockets that nobody else uses meanwhile."""
 
     def __init__(
-        self, plan: Plan, host: Host, clock_s: Callable[[], float] = time.monotonic
+        self,
+        plan: Plan,
+        host: Host,
+        clock_s: Callable[[], float] = time.monotonic,
+        living: Callable[[], Collection[IPAddress] | None] = living,
     ) -> None:
+        self._living = living
         self._plan = plan
         self._host = host
         self._clock_s = clock_s
         self.desired = Desired(plan.policy)
         self.indices: dict[str, int] = {}  # of our tunnels and of what they go over, by name
         self._links: dict[str, int] = {}  # of every link
+        self._gateways: tuple[tuple[str, IPInterface], ...] = ()  # of podwire's bridges
         self._claims: Claims = {}
         self._underlays: dict[IPAddress, Underlay] = {}  # by this node's addresses, ever seen
         self._interfaces: dict[IPAddress, Underlay] = {}
@@ -101,6 +109,7 @@ class Reconciler:
         seen = kernel.look(self._host)
         self._interfaces = {one.address.ip: one for one in seen.interfaces}
         self._links = seen.indices
+        self._gateways = seen.gateways
         self._there = {key(obj): obj for obj in seen.objects}
         return self._there
 
@@ -119,12 +128,14 @@ class Reconciler:
         tunnels = any(isinstance(obj, Vxlan) for obj in there.values())
         change = self.desired.update(cluster.backend or self._plan.backend, view, tunnels=tunnels)
         complete = cluster.synced and not missing
+        former = self._clear(used.me, used.peers) if whole and complete else Outcome((), ())
         wanted, doomed = self._considered(change.wanted, change.gone, there, whole=whole)
         ages, doomed = self._ages(there), doomed if complete else []
         chosen = steps_of(wanted, doomed, there, ages, lambda: set(desired(HOST_GW, view)))
         self._hold(chosen.held, whole=whole)
         outcome = self._apply(chosen.steps, there)
         drift = [s for s in outcome.done if _was_there(s, believed)] if whole else []
+        drift += former.done
         lacking = tuple(_lacking(outcome, self.desired.common))
         # A pass of one change says nothing of what an earlier one could not make.
         self._lacking = lacking if whole else lacking or self._lacking
@@ -132,6 +143,11 @@ class Reconciler:
         report = self._report(cluster, used, reasons, whole=whole)
         mtu = pod_mtu(report.backend, underlays, self._plan.settings.mtu)
         return self._with_outcome(report, chosen, outcome, drift)._replace(mtu=mtu)
+
+    def _clear(self, me: Node, peers: tuple[Node, ...]) -> Outcome:
+        """First of all: what stands in the way of routes. What fails does so again by them."""
+        former = former_gateways(self._gateways, me, peers, self._living)
+        return self._apply(tuple(Step(None, address) for address in former), {})
 
     def _considered(
         self, wanted: Objects, gone: Objects, there: Objects, *, whole: bool

@@ -17,6 +17,7 @@ from cni_plugin.kernel import nft, offload, rtnl, sysctl, tunnel
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.netlink import Received
 from cni_plugin.kernel.observe import uplink_mtu
+from cni_plugin.kernel.port import MARK
 from cni_plugin.model.names import TUNNEL_PREFIX
 from cni_plugin.model.objects import (
     CLUSTER_PROTOCOL,
@@ -41,11 +42,13 @@ DEFAULT_MTU = 1500  # bytes; Ethernet's
 
 class Look(NamedTuple):
     """One look at the node. interfaces: every address of a link that is up and not ours. indices:
-    of all links, by name. objects: ours, but for those that `settings` and `chains` look up."""
+    of all links, by name. objects: ours, but for those that `settings` and `chains` look up.
+    gateways: the addresses of bridges that podwire made, with their names."""
 
     interfaces: tuple[Underlay, ...]
     indices: dict[str, int]
     objects: tuple[Obj, ...]
+    gateways: tuple[tuple[str, IPInterface], ...] = ()
 
 
 def look(host: Host) -> Look:
@@ -71,7 +74,18 @@ def look(host: Host) -> Look:
         objects += _on_tunnel(host, index, made.name)
     for name in SETS:
         objects += nft.observe_set(host.filter_if_any, "inet", name)
-    return Look(interfaces, {link.name: index for index, link in links.items()}, tuple(objects))
+    indices = {link.name: index for index, link in links.items()}
+    return Look(interfaces, indices, tuple(objects), tuple(_gateways(addresses, links)))
+
+
+def _gateways(
+    addresses: Iterable[rtnl.Address], links: dict[int, rtnl.Link]
+) -> Iterator[tuple[str, IPInterface]]:
+    for one in addresses:
+        link = links.get(one.ifindex)
+        ours = link and link.kind == "bridge" and link.alias.startswith(MARK)
+        if link and ours and not one.address.is_link_local:
+            yield link.name, one.address
 
 
 def _interfaces(

@@ -54,6 +54,8 @@ def test_a_pod_comes_in_the_moment_in_which_the_list_does(fabric: Fabric, launch
     assert plugin(a)["mtu"] == 1500
     fabric.write(backend="vxlan")
     wait_until(lambda: plugin(a)["mtu"] == 1430, "pods' packets fit the tunnel over IPv6")
+    a.node.configure("link set eth0 mtu 1400")
+    wait_until(lambda: plugin(a)["mtu"] == 1330, "and a smaller one between the nodes")
     wait_until(a.ready, "it is ready")
     assert "podwire_cluster_conflist 1.0" in a.page("/metrics")[1]
     a.end()
