@@ -9,7 +9,7 @@ Source: linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlin
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
 from cni_plugin.kernel.netlink import (
@@ -31,7 +31,7 @@ TUPLE_IP, TUPLE_PROTO = 1, 2  # CTA_TUPLE_*
 PROTO_NUM, SRC_PORT, DST_PORT = 1, 2, 3  # CTA_PROTO_*
 SOURCE, DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}  # CTA_IP_V*
 FILTER_ORIG_FLAGS, FILTER_REPLY_FLAGS = 1, 2  # CTA_FILTER_*
-BY_PROTOCOL_AND_PORT = 1 << 3 | 1 << 5  # CTA_FILTER_F_CTA_PROTO_NUM, _DST_PORT
+BY_PROTOCOL, BY_PORT = 1 << 3, 1 << 5  # CTA_FILTER_F_CTA_PROTO_NUM, _DST_PORT
 
 
 class Flow(NamedTuple):
@@ -47,14 +47,20 @@ class Flow(NamedTuple):
     id: bytes
 
 
-def flows(socket: Socket, version: int, protocol: int, port: int) -> Iterator[Flow]:
-    """Those of which callers send to the port. A kernel before 5.8 lists all there are."""
-    wanted = nested(TUPLE_PROTO, attr(PROTO_NUM, bytes([protocol])), attr(DST_PORT, _be16(port)))
-    flags = u32(FILTER_ORIG_FLAGS, BY_PROTOCOL_AND_PORT) + u32(FILTER_REPLY_FLAGS, 0)
-    body = _head(version) + nested(TUPLE_ORIG, wanted) + nested(FILTER, flags)
-    line = f"conntrack -L -f ipv{version} -p {protocol} --orig-port-dst {port}"
+def flows(socket: Socket, version: int, protocol: int, ports: Collection[int]) -> Iterator[Flow]:
+    """Those of which callers send to one of the ports. One walk through the kernel's table, 10 ms
+    where it has 262,144 buckets; before Linux 5.8 it lists all there are."""
+    wanted, flags = attr(PROTO_NUM, bytes([protocol])), BY_PROTOCOL
+    if len(ports) == 1:
+        wanted += attr(DST_PORT, _be16(*ports))
+        flags |= BY_PORT
+    body = struct.pack(">BBH", FAMILY[version], 0, 0)  # struct nfgenmsg
+    body += nested(TUPLE_ORIG, nested(TUPLE_PROTO, wanted))
+    body += nested(FILTER, u32(FILTER_ORIG_FLAGS, flags), u32(FILTER_REPLY_FLAGS, 0))
+    packed = {_be16(port) for port in ports}
+    line = f"conntrack -L -f ipv{version} -p {protocol}"
     for received in socket.dump(Message(SUBSYSTEM << 8 | GET, 0, body, line)):
-        flow = _parse(received, version, protocol, port)
+        flow = _parse(received, version, bytes([protocol]), packed)
         if flow is not None:
             yield flow
 
@@ -66,23 +72,23 @@ def forget(flow: Flow) -> Message:
     return Message(SUBSYSTEM << 8 | DELETE, 0, body, line)
 
 
-def _head(version: int) -> bytes:
-    return struct.pack(">BBH", FAMILY[version], 0, 0)  # struct nfgenmsg
-
-
 def _be16(number: int) -> bytes:
     return number.to_bytes(2, "big")
 
 
-def _parse(received: Received, version: int, protocol: int, port: int) -> Flow | None:
+def _parse(
+    received: Received, version: int, protocol: bytes, ports: Collection[bytes]
+) -> Flow | None:
     found = attribute_map(received.body, 4)
-    there, back = attribute_map(found[TUPLE_ORIG]), attribute_map(found[TUPLE_REPLY])
-    asked, answers = attribute_map(there[TUPLE_PROTO]), attribute_map(back[TUPLE_PROTO])
-    if asked.get(PROTO_NUM) != bytes([protocol]) or asked.get(DST_PORT) != _be16(port):
+    there = attribute_map(found[TUPLE_ORIG])
+    asked = attribute_map(there[TUPLE_PROTO])
+    if asked.get(PROTO_NUM) != protocol or asked.get(DST_PORT) not in ports:
         return None
+    back = attribute_map(found[TUPLE_REPLY])
+    answers = attribute_map(back[TUPLE_PROTO])
     return Flow(
         ip_address(attribute_map(there[TUPLE_IP])[DESTINATION[version]]),
-        port,
+        int.from_bytes(asked[DST_PORT], "big"),
         ip_address(attribute_map(back[TUPLE_IP])[SOURCE[version]]),
         int.from_bytes(answers.get(SRC_PORT, b""), "big"),
         received.body[:4],

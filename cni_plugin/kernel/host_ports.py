@@ -8,7 +8,7 @@ after his own: of two at once the transactions have an order, so exactly one has
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
 from cni_plugin.cni.errors import CNIError, HostPortInUse
@@ -18,10 +18,15 @@ from cni_plugin.kernel.netlink import KernelError, Message
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import HOST, Element
 from cni_plugin.model.plan import Step, of_another
+from ipam.lean_typing import TYPE_CHECKING
 from ipam.values import IPAddress
+
+if TYPE_CHECKING:
+    from cni_plugin.kernel.conntrack import Flow
 
 ONE_ADDRESS = "_at"  # how the maps are called whose keys begin with an address
 CONNECTIONLESS = ("udp", "sctp")  # a TCP connection that is cut off is begun anew by its caller
+ALIAS_WORDS = 4  # podwire NETWORK CONTAINERID IFNAME, model.names.alias
 RTN_LOCAL = 2  # linux/rtnetlink.h
 GONE = errno.ENOENT
 
@@ -90,15 +95,24 @@ def _in_use(places: Places, element: Element) -> HostPortInUse:
     *at, protocol, port = element.key
     version = 6 if "6" in element.set else 4
     where = f"of {at[0]}" if at else f"of every IPv{version} address"
-    link = places.link(HOST, element.owner or "") if element.owner else None
-    words = link.alias.split(" ") if link else []
-    if len(words) == 4:
-        who = f"{words[3]} of {words[2]} (network {words[1]}, link {element.owner})"
-        remedy = "delete that pod, or ask for another hostPort or hostIP"
-    else:
-        who = f"link {element.owner}, which is not there now"
-        remedy = "DEL of that pod, or GC, frees the port; or ask for another hostPort or hostIP"
-    return HostPortInUse(f"host port {port}/{protocol} {where} is taken by {who}", remedy)
+    who, remedy = _who(places, element.owner or "nobody's link")
+    return HostPortInUse(
+        f"host port {port}/{protocol} {where} is taken by {who}",
+        f"{remedy}, or ask for another hostPort or hostIP",
+    )
+
+
+def _who(places: Places, name: str) -> tuple[str, str]:
+    """Whose link that is, and what frees its ports."""
+    link = places.link(HOST, name)
+    if link is None:
+        return f"link {name}, which is not there now", "DEL of that pod, or GC, frees the port"
+    words = link.alias.split(" ")
+    if len(words) != ALIAS_WORDS:
+        return f"link {name} ({link.alias})", "delete its pod"
+    _, network, container_id, ifname = words
+    who = f"{ifname} of {container_id} (network {network}, link {name})"
+    return who, f"`podwire ipam show {container_id}` tells which pod that is: delete it"
 
 
 # connections -------------------------------------------------------------------------------------
@@ -106,27 +120,38 @@ def _in_use(places: Places, element: Element) -> HostPortInUse:
 
 def _redirect(places: Places, steps: Iterable[Step]) -> None:
     """Forgets what leads past a port that is there now, or to one that is gone."""
-    doomed: list[Message] = []
+    walks: dict[tuple[int, str], dict[int, list[Step]]] = {}  # by IP version and protocol, by port
     for step in steps:
         element = step.subject
-        if isinstance(element, Element) and element.key[-2] in CONNECTIONLESS and element.to:
-            doomed += _stale(places, element, gained=step.wanted is not None)
-    for error in places.filter.batch(doomed) if doomed else ():
-        if error is not None and error.errno != GONE:
-            raise error
+        if isinstance(element, Element) and element.to and element.key[-2] in CONNECTIONLESS:
+            *_, protocol, port = element.key
+            walk = ip_address(element.to[0]).version, protocol
+            walks.setdefault(walk, {}).setdefault(int(port), []).append(step)
+    for (version, protocol), ports in walks.items():
+        doomed = list(_stale(places, version, nft.PROTOCOLS[protocol], ports))
+        for error in places.filter.batch(doomed):
+            if error is not None and error.errno != GONE:
+                raise error
 
 
-def _stale(places: Places, element: Element, *, gained: bool) -> Iterator[Message]:
+def _stale(
+    places: Places, version: int, protocol: int, ports: Mapping[int, list[Step]]
+) -> Iterator[Message]:
     from cni_plugin.kernel import conntrack
 
-    *at, protocol, port = element.key
-    target = ip_address(element.to[0]), int(element.to[1])
     known: dict[IPAddress, bool] = {}
-    number = nft.PROTOCOLS[protocol]
-    for flow in conntrack.flows(places.filter, target[0].version, number, int(port)):
-        to_pod = (flow.answers, flow.answer_port) == target
-        if to_pod if not gained else not to_pod and _is_for(places, flow.destination, at, known):
+    for flow in conntrack.flows(places.filter, version, protocol, ports):
+        if any(_leads_astray(places, step, flow, known) for step in ports[flow.port]):
             yield conntrack.forget(flow)
+
+
+def _leads_astray(places: Places, step: Step, flow: Flow, known: dict[IPAddress, bool]) -> bool:
+    element = step.subject
+    assert isinstance(element, Element)  # noqa: S101  for the type checker
+    to_pod = (str(flow.answers), str(flow.answer_port)) == element.to
+    if step.wanted is None:
+        return to_pod
+    return not to_pod and _is_for(places, flow.destination, element.key[:-2], known)
 
 
 def _is_for(

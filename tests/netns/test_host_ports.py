@@ -341,6 +341,19 @@ def test_all_in_one_plugin(node: Node, cni_bin: Path) -> None:
         network.delete(pod)
 
 
+def test_who_calls_the_pod_itself_is_not_hidden(node: Node) -> None:
+    """From another network on the same bridge, so that the node routes it back to where it came
+    from."""
+    subnet = {"type": "podwire-ipam", "subnet": "10.244.9.0/24", "routes": [{"dst": "0.0.0.0/0"}]}
+    network = Runtime(node, conf(**CAPABILITY))
+    other = Runtime(node, conf(name="other", ipam=subnet))
+    pod, caller = node.pod(), node.pod()
+    target = address(mapped(network, pod, mapping(HTTP)))
+    own = address(other.add(caller))
+    with listening(pod):
+        assert seen_as(caller, target) == own
+
+
 def test_without_snat_nobody_is_hidden(node: Node) -> None:
     network, pod = Runtime(node, conf(snat=False, **CAPABILITY)), node.pod()
     mapped(network, pod, mapping(HTTP))
