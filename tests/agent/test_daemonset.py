@@ -122,6 +122,8 @@ def test_a_node_from_nothing_to_podwire(
         assert len(result["ips"]) == 2
         assert all(pod.ping(one["gateway"]) for one in result["ips"])
         runtime.check(pod)
+        first, _, _ = result["ips"][0]["address"].partition("/")
+        assert first in agent.execute("ipam", "ls")
         runtime.delete(pod)
         wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the calls")
         told = agent.log()
