@@ -25,7 +25,9 @@ def arguments() -> argparse.Namespace:
         "--proxy-mode", choices=("iptables", "ipvs", "nftables", "none"), default="iptables"
     )
     parser.add_argument("--node-image", help="of the nodes; without it kind's own choice")
-    parser.add_argument("--image", default=cluster.image(), help="podwire's, with a tag")
+    parser.add_argument(
+        "--image", type=cluster.tagged, default=cluster.image(), help="podwire's, NAME:TAG"
+    )
     parser.add_argument("--no-build", action="store_true", help="the image is there already")
     parser.add_argument("--reuse", action="store_true", help="a cluster of that name is there")
     parser.add_argument("--timeout", type=int, default=300, metavar="S", help="of each wait")

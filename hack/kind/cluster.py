@@ -53,6 +53,14 @@ def image() -> str:
     return f"podwire:{found[1]}"
 
 
+def tagged(text: str) -> str:
+    """An image with a tag. Raises ArgumentTypeError."""
+    name, _, tag = text.rpartition(":")
+    if not name or not tag or "/" in tag:  # what follows the last colon may be a registry's port
+        raise argparse.ArgumentTypeError(f"{text!r} has no tag, accepted: NAME:TAG")
+    return text
+
+
 def up(tools: Tools, options: argparse.Namespace) -> None:
     """The cluster with podwire, its nodes ready. Raises Failed."""
     there = options.name in tools.run("kind", "get", "clusters").stdout.split()

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.netns.kit import POD4, POD6
+from tests.netns.kit import GATEWAY4, POD4, POD6
 from tests.support import need
 from tests.support.container import ROOT, Container, of_tree
 from tests.support.kube_api import KubeProcess, node_object
-from tests.support.manifest import config_map, container_of, daemonset
+from tests.support.manifest import MANIFESTS, config_map, container_of, daemonset
 from tests.support.node import Node, wait_until
 from tests.support.runtime import Runtime
 
@@ -122,6 +122,8 @@ def test_a_node_from_nothing_to_podwire(
         assert len(result["ips"]) == 2
         assert all(pod.ping(one["gateway"]) for one in result["ips"])
         runtime.check(pod)
+        first, _, _ = result["ips"][0]["address"].partition("/")
+        assert first in agent.execute("ipam", "ls")
         runtime.delete(pod)
         wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the calls")
         told = agent.log()
@@ -142,3 +144,23 @@ def test_pods_come_and_go_while_the_agent_is_replaced(
         wait_until(lambda: _page(node, "readinessProbe") == 200, "the next one is ready", 30)
         runtime.delete(pod)
         wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the DEL")
+
+
+def test_uninstalled_by_the_manifest_nothing_is_left(
+    node: Node, api: Api, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start("install").done()
+    with start():
+        wait_until(lambda: _page(node, "readinessProbe") == 200, "it is ready", 30)
+    monkeypatch.setattr(node, "cni_bin", node.path("/opt/cni/bin"))
+    runtime, pod = _runtime(node), node.pod()
+    runtime.add(pod)
+    gone = start("uninstall", daemonset(MANIFESTS / "uninstall.yaml"))
+    wait_until(lambda: "waiting: " in gone.log(), "it waits for the pod", 30)
+    assert pod.ping(GATEWAY4), "its network stays as long as it does"
+    runtime.delete(pod)
+    assert "nothing of podwire is left on this node" in gone.done()
+    assert api.annotations(node) == {}
+    for folder in ("/opt/cni/bin", "/opt/podwire", "/etc/cni/net.d", "/run/podwire"):
+        assert list(node.path(folder).iterdir()) == [], folder
+    assert "podwire" not in node.run("nft", "list", "tables").stdout

@@ -169,6 +169,15 @@ def test_a_pod_without_an_address_is_told_and_nothing_more_is_tried(tmp_path: Pa
     assert programs.requests == []
 
 
+@pytest.mark.parametrize("image", ["podwire", "registry.example:5000/podwire", ":1", "a:"])
+def test_an_image_needs_a_tag(tmp_path: Path, image: str) -> None:
+    programs = StandIn(tmp_path)
+    done = programs.run("--image", image)
+    assert done.returncode == 2
+    assert "has no tag, accepted: NAME:TAG" in done.stderr
+    assert programs.calls == []
+
+
 def test_down_deletes_the_cluster_and_nothing_else(tmp_path: Path) -> None:
     programs = StandIn(tmp_path, clusters=["a"], without=["kubectl"])
     assert programs.run("--down", "--name", "a").returncode == 0

@@ -28,6 +28,7 @@ from tests.support.node import PLUGIN_PATH, Node, wait_until
 from tests.support.seccomp import seccomp
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNC = "/run/runc"
 LIMIT_S = 30.0
 # Of containerd's default spec (oci/spec_opts.go, populateDefaultUnixSpec).
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -175,7 +176,7 @@ class Container:
     def _start(self) -> None:
         with self._log.open("wb") as log:
             self.process = self.node.spawn(
-                "runc", "--root", "/run/runc", "run", "--no-pivot",
+                "runc", "--root", RUNC, "run", "--no-pivot",
                 "--bundle", str(self._folder), self._id, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -188,6 +189,11 @@ class Container:
         wait_until(settled, "the agent's container serves", LIMIT_S)
         assert self.process.poll() is None, self.log()
         return self
+
+    def execute(self, *arguments: str) -> str:
+        """What the image's program says to these arguments, as by `kubectl exec`."""
+        words = (self._image.program, *arguments)
+        return self.node.run("runc", "--root", RUNC, "exec", self._id, *words).stdout
 
     def done(self) -> str:
         """What it has said, once it has ended well; AssertionError otherwise."""
