@@ -11,21 +11,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_network
 from types import MappingProxyType
 from typing import NamedTuple
 
+from cni_plugin.cluster.numbers import ends, is_special
+from cni_plugin.cluster.sound import Sound
 from cni_plugin.cluster.values import Cluster, Node, Refused
 from ipam.values import IPAddress, IPNetwork
 
 Claim = tuple[str, IPNetwork]  # a node's name and its range
 Claims = Mapping[str, tuple[IPNetwork, ...]]  # by the node's name
-
-
-def _numbers(cidr: IPNetwork) -> tuple[int, int]:
-    """The first address and the last."""
-    first = int(cidr.network_address)
-    return first, first | int(cidr.hostmask)
 
 
 class Rules(NamedTuple):
@@ -47,14 +42,6 @@ OF_RANGES = (
     "overlaps-node",
     "contains-node-address",
 )
-# Nobody's own: unspecified, loopback, link-local, multicast, reserved. RFC 6890, RFC 4291.
-_SPECIAL = {
-    version: [_numbers(ip_network(one)) for one in listed]
-    for version, listed in {
-        4: ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"),
-        6: ("::/127", "fe80::/10", "ff00::/8"),
-    }.items()
-}
 
 
 class Admitted(NamedTuple):
@@ -90,8 +77,14 @@ def admit(
     rules: Rules,
     underlay: Iterable[IPNetwork] = (),
     before: Claims = MappingProxyType({}),
+    sound: Sound | None = None,
 ) -> Admitted:
-    """name: this node's. underlay: the networks it is on. before: the claims of the last time."""
+    """name: this node's. underlay: the networks it is on. before: the claims of the last time.
+    sound: what is remembered of the last time's nodes; without it each is looked at closely."""
+    underlay = tuple(underlay)
+    barred = (*rules.services, *rules.servers, *underlay)
+    if sound and sound.is_sound(cluster, rules.cluster, barred):
+        return _admitted(cluster.nodes, name, cluster.refused)
     refused = list(cluster.refused)
     nodes = tuple(_with_addresses(cluster, name, refused))
     fixed = [
@@ -106,8 +99,13 @@ def admit(
             dropped.add((one.node, one.cidr))
             refused.append(Refused(one.node, one.reason, one.text))
     used = [_without(node, dropped) for node in nodes] if dropped else list(nodes)
-    me = next((node for node in used if node.name == name), None)
-    return Admitted(me, tuple(node for node in used if node.name != name), tuple(refused))
+    return _admitted(used, name, refused)
+
+
+def _admitted(nodes: Iterable[Node], name: str, refused: Iterable[Refused]) -> Admitted:
+    nodes = tuple(nodes)
+    me = next((node for node in nodes if node.name == name), None)
+    return Admitted(me, tuple(node for node in nodes if node.name != name), tuple(refused))
 
 
 class _Fault(NamedTuple):
@@ -125,8 +123,8 @@ def _all_faults(
     version: int,
 ) -> Iterator[_Fault]:
     good: list[_Span] = []
-    limits = [_numbers(one) for one in allowed if one.version == version]
-    barred = [(*_numbers(one), reason, what, one) for reason, what, one in fixed
+    limits = [ends(one) for one in allowed if one.version == version]
+    barred = [(*ends(one), reason, what, one) for reason, what, one in fixed
               if one.version == version]  # fmt: skip
     held = sorted((int(a), a, node.name) for node in nodes for a in node.addresses
                   if a.version == version)  # fmt: skip
@@ -182,7 +180,7 @@ def _spans(nodes: tuple[Node, ...], version: int, name: str, before: Claims) -> 
             if cidr.version == version:
                 old = cidr in before.get(node.name, ())
                 rank = -1 if node.name == name else place if old else place + len(nodes)
-                yield _Span(*_numbers(cidr), rank, node, cidr)
+                yield _Span(*ends(cidr), rank, node, cidr)
 
 
 def _without(node: Node, dropped: set[Claim]) -> Node:
@@ -203,7 +201,7 @@ def _with_addresses(cluster: Cluster, name: str, refused: list[Refused]) -> Iter
             if owner != node.name:
                 why = f"is the address of {owner} too: correct one of them"
                 refused.append(_refused_address(node, address, "duplicate-address", why))
-            elif _is_special(address):
+            elif is_special(address):
                 why = "is no address that other nodes could reach: give the node's own"
                 refused.append(_refused_address(node, address, "bad-address", why))
             else:
@@ -229,9 +227,3 @@ def _with_macs(node: Node, taken: dict[IPAddress | str, str], refused: list[Refu
 
 def _refused_address(node: Node, address: IPAddress, reason: str, why: str) -> Refused:
     return Refused(node.name, reason, f"address {address} of {node.name} {why}")
-
-
-def _is_special(address: IPAddress) -> bool:
-    """By number: `is_loopback` and its like take 5 us an address, and there are thousands."""
-    number = int(address)
-    return any(first <= number <= last for first, last in _SPECIAL[address.version])

@@ -5,7 +5,6 @@ In a cluster of 5,000 nodes one that joins costs its own three objects, and not 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 from cni_plugin.backend import backend
@@ -57,9 +56,9 @@ class Desired:
         return Change(wanted, gone)
 
     @property
-    def common(self) -> Collection[Key]:
+    def common(self) -> Objects:
         """Of all that is wanted, what depends on no peer."""
-        return self._common.keys()
+        return self._common
 
     @property
     def unreached(self) -> dict[str, tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """The file source: the nodes as a peers file says, read again whenever it is another.
 
-By stat and not by inotify: that works on every file system, through the links of a Kubernetes
-volume and for a file that is replaced, and two system calls a look cost nothing. A file is read
-when two looks in a row find it the same, so that one that is just being written is not.
+A file that is put in its place by rename is whole and read at once. Everything else is found by
+stat, which works on every file system and costs nothing; then it is read when two looks in a row
+find it the same, so that one that is just being written is not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from cni_plugin.cluster.peers import parse_peers
+from cni_plugin.cluster.peers import Peers
+from cni_plugin.cluster.renames import Renames
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.cni.errors import CNIError
 
@@ -27,24 +28,50 @@ class FileSource:
 
     def __init__(self, path: str, me: str, warn: Callable[[str], None]) -> None:
         self._path = path
-        self._me = me
+        self._peers = Peers(path, me)
         self._warn = warn
         self._told = ""
         self._cluster: Cluster | None = None
 
     async def run(self, changed: Callable[[Cluster], None]) -> None:
         """Until it is cancelled."""
+        renames, moved = Renames(self._path), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def heard() -> None:
+            if renames.drain():
+                moved.set()
+
+        if renames.descriptor is not None:
+            loop.add_reader(renames.descriptor, heard)
+        try:
+            await self._watch(renames, moved, changed)
+        finally:
+            if renames.descriptor is not None:
+                loop.remove_reader(renames.descriptor)
+            renames.close()
+
+    async def _watch(
+        self, renames: Renames, moved: asyncio.Event, changed: Callable[[Cluster], None]
+    ) -> None:
         seen: Identity | None = None
         used: Identity | None = None
         while True:
+            whole = moved.is_set()
+            moved.clear()
+            renames.follow()  # before the look: what comes after it is heard
             before, seen = seen, self._look()
-            if seen and seen == before and seen != used:
+            if seen and seen != used and (whole or seen == before):
                 used = seen
                 cluster = await asyncio.to_thread(self._read, seen)
                 if cluster is not None and cluster != self._cluster:
                     self._cluster = cluster
                     changed(cluster)
-            await asyncio.sleep(LOOK_S if seen == before else AGAIN_S)
+            try:
+                async with asyncio.timeout(LOOK_S if seen == before else AGAIN_S):
+                    await moved.wait()
+            except TimeoutError:
+                pass
 
     async def announce(self, me: Node) -> None:
         """The file is written by others."""
@@ -65,7 +92,7 @@ class FileSource:
             if len(data) > BYTES_MAX:
                 self._tell(f"{self._path} is larger than {BYTES_MAX} bytes")
                 return None
-            cluster = parse_peers(data.decode(), self._path, self._me)
+            cluster = self._peers.parse(data.decode())
         except OSError as error:
             self._tell(f"{self._path} cannot be read: {error.strerror}")
         except UnicodeDecodeError as error:

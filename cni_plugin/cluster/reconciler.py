@@ -20,6 +20,7 @@ from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.former import former_gateways
 from cni_plugin.cluster.living import living
+from cni_plugin.cluster.sound import Sound
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
 from cni_plugin.cluster.values import HOST_GW, Cluster, Node, Refused, Underlay
 from cni_plugin.kernel import cluster as kernel
@@ -83,6 +84,7 @@ class Reconciler:
         self._links: dict[str, int] = {}  # of every link
         self._gateways: tuple[tuple[str, IPInterface], ...] = ()  # of podwire's bridges
         self._claims: Claims = {}
+        self._sound = Sound()
         self._underlays: dict[IPAddress, Underlay] = {}  # by this node's addresses, ever seen
         self._interfaces: dict[IPAddress, Underlay] = {}
         self._there: Objects | None = None  # what is there of ours; None: not known
@@ -117,20 +119,21 @@ class Reconciler:
         name = self._plan.name
         own = cluster.node(name)
         underlays, missing = self._own_underlays(own)
-        self.indices = self._indices(there, underlays)
+        tunnels = [obj.name for obj in there.values() if isinstance(obj, Vxlan)]
+        self.indices = self._indices(tunnels, underlays)
         networks = [one.address.network for one in underlays]
-        used = admit(cluster, name, self._plan.rules, networks, self._claims)
+        used = admit(cluster, name, self._plan.rules, networks, self._claims, self._sound)
         self._claims = used.claims
         reasons = list(_reasons(name, used, missing))
         if used.me is None:
             return self._report(cluster, used, reasons, whole=whole)
         view = View(used.me, used.peers, underlays, self._plan.settings, kernel.has_ipv6())
-        tunnels = any(isinstance(obj, Vxlan) for obj in there.values())
-        change = self.desired.update(cluster.backend or self._plan.backend, view, tunnels=tunnels)
+        backend = cluster.backend or self._plan.backend
+        change = self.desired.update(backend, view, tunnels=bool(tunnels))
         complete = cluster.synced and not missing
         former = self._clear(used.me, used.peers) if whole and complete else Outcome((), ())
         wanted, doomed = self._considered(change.wanted, change.gone, there, whole=whole)
-        ages, doomed = self._ages(there), doomed if complete else []
+        ages, doomed = self._ages(tunnels), doomed if complete else []
         chosen = steps_of(wanted, doomed, there, ages, lambda: set(desired(HOST_GW, view)))
         self._hold(chosen.held, whole=whole)
         outcome = self._apply(chosen.steps, there)
@@ -177,15 +180,13 @@ class Reconciler:
                 found.append(underlay)
         return tuple(found), missing
 
-    def _indices(self, there: Objects, underlays: tuple[Underlay, ...]) -> dict[str, int]:
-        names = {one.link for one in underlays}
-        names |= {obj.name for obj in there.values() if isinstance(obj, Vxlan)}
+    def _indices(self, tunnels: Iterable[str], underlays: tuple[Underlay, ...]) -> dict[str, int]:
+        names = {*tunnels, *(one.link for one in underlays)}
         return {name: self._links[name] for name in names if name in self._links}
 
-    def _ages(self, there: Objects) -> Ages:
-        """Of what waits."""
+    def _ages(self, tunnels: Iterable[str]) -> Ages:
+        """Of what waits. tunnels: names of those that are there."""
         now_s, wanted = self._clock_s(), self.desired.objects
-        tunnels = [obj.name for obj in there.values() if isinstance(obj, Vxlan)]
         unwanted = {name for name in tunnels if ("Vxlan", name) not in wanted}
         self._unwanted_s = {name: self._unwanted_s.get(name, now_s) for name in unwanted}
         return Ages(
@@ -222,7 +223,7 @@ class Reconciler:
     ) -> Report:
         unreached = [_unreachable(*one) for one in self.desired.unreached.items()]
         backend = cluster.backend or self._plan.backend
-        wanted = self.desired.objects.values()
+        common = self.desired.common.values()
         return Report(
             whole=whole,
             took_s=0.0,
@@ -233,7 +234,7 @@ class Reconciler:
             refused=(*used.refused, *unreached),
             reasons=tuple(reasons),
             again_s=None,
-            node=announced(used.me, wanted, backend) if used.me else None,
+            node=announced(used.me, common, backend) if used.me else None,
             peers=len(used.peers),
         )
 
@@ -258,9 +259,10 @@ class Reconciler:
         )
 
 
-def announced(me: Node, wanted: Iterable[Obj], backend: str) -> Node:
-    """This node as others should know it: with the MACs that its tunnels have."""
-    macs = [(o.local.version, o.mac) for o in wanted if isinstance(o, Vxlan) and o.mac]
+def announced(me: Node, common: Iterable[Obj], backend: str) -> Node:
+    """This node as others should know it: with the MACs that its tunnels have. common: what is
+    wanted whichever peers there are."""
+    macs = [(o.local.version, o.mac) for o in common if isinstance(o, Vxlan) and o.mac]
     return me._replace(vtep_macs=tuple(sorted(macs)), backend=backend)
 
 

@@ -89,7 +89,8 @@ def _presence(wiring: Wiring) -> tuple[Obj, ...]:
     if not addresses:
         return ()
     elements = presence.desired_elements(wiring.conf.name, wiring.host_link, addresses)
-    return (*guard.desired_chains("inet"), *elements)  # the chains bring the table
+    # A chain brings the table; one that no hook leads to costs packets nothing.
+    return (*guard.desired_chains("inet")[:1], *elements)
 
 
 def _networks(wiring: Wiring) -> tuple[IPNetwork, ...]:

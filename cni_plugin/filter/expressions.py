@@ -47,6 +47,7 @@ ICMP_TYPE = Field("icmpv6 type", Load("payload", TRANSPORT, 0, 1), 4)
 ND_TARGET = Field("icmpv6 taddr", Load("payload", TRANSPORT, 8, 16), 16)  # RFC 4861 section 4.4
 UDP_DESTINATION = Field("udp dport", Load("payload", TRANSPORT, 2, 2), 4)
 TTL_OFFSET, IP_CHECKSUM_OFFSET, HOP_LIMIT_OFFSET = 8, 10, 7  # bytes; RFC 791, RFC 8200
+VLAN_TYPES = {"8021q": b"\x81\x00", "8021ad": b"\x88\xa8"}  # linux/if_ether.h
 TCP_FLAGS_OFFSET, TCP_SYN = 13, b"\x02"  # RFC 9293
 
 
@@ -63,11 +64,24 @@ def within(field: Field, network: IPNetwork) -> Part:
     )
 
 
-def in_set(name: str, *fields: Field, negate: bool = False) -> Part:
-    """The fields, concatenated, are (not) an element of the set."""
+def begins(field: Field, prefix: str, *, negate: bool = False) -> Part:
+    """The field's text begins (or does not begin) so."""
+    word = "!= " if negate else ""
+    return Part(
+        f"{field.name} {word}{prefix}*", (field.load, Compare(prefix.encode(), negate=negate))
+    )
+
+
+def in_set(name: str, *fields: Field, negate: bool = False, prefix: str = "") -> Part:
+    """The fields, concatenated, are (not) an element of the set. prefix: what the first one begins
+    with in every element; whatever begins otherwise is not looked up."""
     word = "!= " if negate else ""
     text = " . ".join(field.name for field in fields)
-    return Part(f"{text} {word}@{name}", (*_loads(fields), Lookup(name, negate=negate)))
+    first, *others = _loads(fields)
+    only = (Compare(prefix.encode()),) if prefix else ()
+    loads = (first, *only, *others)
+    shown = f"{fields[0].name} {prefix}* " if prefix else ""
+    return Part(f"{shown}{text} {word}@{name}", (*loads, Lookup(name, negate=negate)))
 
 
 def verdict_map(name: str, *fields: Field) -> Part:
@@ -109,7 +123,14 @@ DROP, RETURN = verdict("drop"), verdict("return")
 INET_V4, INET_V6 = equals(NFPROTO, b"\x02", "ipv4"), equals(NFPROTO, b"\x0a", "ipv6")
 FRAME_V4, FRAME_V6 = equals(PROTOCOL, b"\x08\x00", "ip"), equals(PROTOCOL, b"\x86\xdd", "ip6")
 FRAME_ARP = equals(PROTOCOL, b"\x08\x06", "arp")
+# By the frame's own header: `meta protocol` is what is behind a tag. Not `ether type ip`, which
+# `nft list` leaves out where it can be guessed, and so a rule set that is loaded again is without.
+UNTAGGED = Part(
+    " ".join(f"{ETHER_TYPE.name} != {name}" for name in VLAN_TYPES),
+    (ETHER_TYPE.load, *(Compare(data, negate=True) for data in VLAN_TYPES.values())),
+)
 ICMPV6, UDP = equals(L4PROTO, b"\x3a", "ipv6-icmp"), equals(L4PROTO, b"\x11", "udp")
+NOT_ICMPV6 = Part(f"{L4PROTO.name} != ipv6-icmp", (L4PROTO.load, Compare(b"\x3a", negate=True)))
 TCP = equals(L4PROTO, b"\x06", "tcp")
 IS = {4: INET_V4, 6: INET_V6}
 SOURCE = {4: IP_SOURCE, 6: IP6_SOURCE}

@@ -1,11 +1,19 @@
 """Anti-spoofing: a pod sends only from its own MAC and addresses, ARP and ND included.
 
-One set of chains for all pods; a pod's link name in `mac_ports` or `ip_ports` turns it on and
-elements say what it may use. Also no router advertisements or redirects from a pod, and no
-VLAN tags of its own (CVE-2020-10749: a pod must not become the router of its neighbours).
+One set of chains for all pods; a pod's link name in `ports` turns it on and elements say what it
+may use. Also no router advertisements or redirects from a pod, and no VLAN tags of its own
+(CVE-2020-10749: a pod must not become the router of its neighbours).
+
+Nearly all packets are data from an own address, and for them one look-up of link, MAC and address
+together is enough: each look-up takes about 100 ns. What it does not find is looked at closely.
+
+A pod may have its MAC or its addresses checked alone (`mac_ports`, `ip_ports`). Older podwires
+put each pod into both, so with these chains theirs are guarded as before.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 from cni_plugin.filter.expressions import (
     ARP_ETHER_SOURCE,
@@ -24,16 +32,23 @@ from cni_plugin.filter.expressions import (
     IP6_SOURCE,
     IP_SOURCE,
     ND_TARGET,
+    NOT_ICMPV6,
     RETURN,
     UDP,
     UDP_DESTINATION,
+    UNTAGGED,
+    VLAN_TYPES,
+    Field,
+    begins,
     equals,
     in_set,
     verdict,
 )
 from cni_plugin.model.addresses import link_local
+from cni_plugin.model.names import HOST_LINK_PREFIX
 from cni_plugin.model.objects import Element, RuleChain
 from cni_plugin.model.rules import Hook, Part, Rule
+from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress
 
 ND_ROUTER_ADVERT, ND_NEIGHBOUR_ADVERT, ND_REDIRECT = 134, 136, 137  # RFC 4861 section 4
@@ -56,50 +71,78 @@ _CHAINS: dict[str, tuple[RuleChain, ...]] = {}
 
 def _chains(family: str) -> tuple[RuleChain, ...]:
     if family == "bridge":
-        mac, address = (*_TAGGED, _OWN_MAC, _OWN_ARP_MAC), (*_ARP, *_ip_rules(FRAME_V4, FRAME_V6))
-    else:
-        mac, address = (_OWN_MAC,), _ip_rules(INET_V4, INET_V6)
+        mac, versions, arp = (*_TAGGED, _OWN_MAC, _OWN_ARP_MAC), (FRAME_V4, FRAME_V6), True
+    else:  # neither ARP nor VLAN tags come here
+        mac, versions, arp = (_OWN_MAC,), (INET_V4, INET_V6), False
+    also = (UNTAGGED,) if family == "bridge" else ()
+    address = _Addresses("source", (IIFNAME,)).rules(*versions, arp=arp)
+    both = _Addresses("own", _OWN).rules(*versions, arp=arp)
     return (
-        RuleChain(family, "mac-guard", None, mac),
-        RuleChain(family, "ip-guard", None, address),
-        RuleChain(family, "prerouting", PREROUTING, _ENTER),
+        _chain(family, "mac-guard", mac),
+        _chain(family, "ip-guard", address),
+        _chain(family, "guard", ((verdict("jump", "mac-guard"),), *both)),
+        _chain(family, "prerouting", (*_usual(*versions, *also), *_ENTER), PREROUTING),
+    )
+
+
+def _chain(
+    family: str, name: str, bodies: Iterable[tuple[Part, ...]], hook: Hook | None = None
+) -> RuleChain:
+    return RuleChain(family, name, hook, tuple(Rule(name, body) for body in bodies))
+
+
+_OWN = (IIFNAME, ETHER_SOURCE)  # what a key of `own4` and `own6` begins with
+
+
+def _usual(v4: Part, v6: Part, *also: Part) -> tuple[tuple[Part, ...], ...]:
+    """Data from an own address: nothing else is asked of it. ICMPv6 may be neighbour discovery."""
+    return (
+        (v4, *also, in_set("own4", *_OWN, IP_SOURCE, prefix=HOST_LINK_PREFIX), RETURN),
+        (
+            *(v6, NOT_ICMPV6, *also),
+            in_set("own6", *_OWN, IP6_SOURCE, prefix=HOST_LINK_PREFIX),
+            RETURN,
+        ),
     )
 
 
 _ENTER = (
-    Rule("prerouting", (in_set("mac_ports", IIFNAME), verdict("jump", "mac-guard"))),
-    Rule("prerouting", (in_set("ip_ports", IIFNAME), verdict("jump", "ip-guard"))),
+    (begins(IIFNAME, HOST_LINK_PREFIX, negate=True), RETURN),
+    (in_set("ports", IIFNAME), verdict("goto", "guard")),
+    (in_set("mac_ports", IIFNAME), verdict("jump", "mac-guard")),
+    (in_set("ip_ports", IIFNAME), verdict("jump", "ip-guard")),
 )
-_OWN_MAC = Rule("mac-guard", (in_set("macs", IIFNAME, ETHER_SOURCE, negate=True), DROP))
-_OWN_ARP_MAC = Rule(
-    "mac-guard", (FRAME_ARP, in_set("macs", IIFNAME, ARP_ETHER_SOURCE, negate=True), DROP)
-)
-_TAGGED = tuple(
-    Rule("mac-guard", (equals(ETHER_TYPE, data, name), DROP))
-    for data, name in ((b"\x81\x00", "8021q"), (b"\x88\xa8", "8021ad"))
-)
-_ARP = (
-    Rule("ip-guard", (FRAME_ARP, equals(ARP_IP_SOURCE, bytes(4), UNSPECIFIED), RETURN)),  # RFC 5227
-    Rule("ip-guard", (FRAME_ARP, in_set("source4", IIFNAME, ARP_IP_SOURCE), RETURN)),
-)
+_OWN_MAC = (in_set("macs", IIFNAME, ETHER_SOURCE, negate=True), DROP)
+_OWN_ARP_MAC = (FRAME_ARP, in_set("macs", IIFNAME, ARP_ETHER_SOURCE, negate=True), DROP)
+_TAGGED = tuple((equals(ETHER_TYPE, data, name), DROP) for name, data in VLAN_TYPES.items())
 
 
-def _ip_rules(v4: Part, v6: Part) -> tuple[Rule, ...]:
-    """Source addresses, in either family's spelling of "is IPv4" and "is IPv6"."""
-    unspecified4 = equals(IP_SOURCE, bytes(4), UNSPECIFIED)
-    unspecified6 = equals(IP6_SOURCE, bytes(16), "::")
-    dhcp = equals(UDP_DESTINATION, (67).to_bytes(2, "big"), "67")
-    bodies = (
-        (v4, in_set("source4", IIFNAME, IP_SOURCE), RETURN),
-        (v4, unspecified4, UDP, dhcp, RETURN),  # DHCPDISCOVER, RFC 2131
-        (v6, *_icmp(ND_ROUTER_ADVERT), DROP),
-        (v6, *_icmp(ND_REDIRECT), DROP),
-        (v6, *_icmp(ND_NEIGHBOUR_ADVERT), in_set("source6", IIFNAME, ND_TARGET, negate=True), DROP),
-        (v6, in_set("source6", IIFNAME, IP6_SOURCE), RETURN),
-        (v6, unspecified6, ICMPV6, RETURN),  # DAD and MLD, RFC 4862 and 3590
-        (DROP,),
-    )
-    return tuple(Rule("ip-guard", body) for body in bodies)
+class _Addresses(NamedTuple):
+    """The sets whose names begin so, and what their keys have before the address."""
+
+    sets: str
+    who: tuple[Field, ...]
+
+    def _own(self, address: Field, *, negate: bool = False) -> Part:
+        version = 4 if address.size == IP_SOURCE.size else 6
+        return in_set(f"{self.sets}{version}", *self.who, address, negate=negate)
+
+    def rules(self, v4: Part, v6: Part, *, arp: bool) -> Iterator[tuple[Part, ...]]:
+        """What may be sent, in either family's spelling of "is IPv4" and "is IPv6"; the rest is
+        dropped."""
+        if arp:
+            yield FRAME_ARP, equals(ARP_IP_SOURCE, bytes(4), UNSPECIFIED), RETURN  # RFC 5227
+            yield FRAME_ARP, self._own(ARP_IP_SOURCE), RETURN
+        dhcp = equals(UDP_DESTINATION, (67).to_bytes(2, "big"), "67")
+        yield v4, self._own(IP_SOURCE), RETURN
+        yield v4, equals(IP_SOURCE, bytes(4), UNSPECIFIED), UDP, dhcp, RETURN  # RFC 2131
+        yield v6, *_icmp(ND_ROUTER_ADVERT), DROP
+        yield v6, *_icmp(ND_REDIRECT), DROP
+        yield v6, *_icmp(ND_NEIGHBOUR_ADVERT), self._own(ND_TARGET, negate=True), DROP
+        yield v6, self._own(IP6_SOURCE), RETURN
+        # DAD and MLD, RFC 4862 and 3590
+        yield v6, equals(IP6_SOURCE, bytes(16), "::"), ICMPV6, RETURN
+        yield (DROP,)
 
 
 def _icmp(kind: int) -> tuple[Part, ...]:
@@ -119,16 +162,17 @@ def desired_elements(
 
     link: the host's end. addresses: the pod's, without its link-local one, which follows from
     the MAC (RFC 4291 appendix A)."""
-    elements = []
+    sources = (*addresses, link_local(mac))
+
+    def made(name: str, *key: str) -> Element:
+        return Element(family, name, (link, *key), owner=link)
+
+    if check_mac and check_ip:
+        own = (made(f"own{source.version}", mac, str(source)) for source in sources)
+        return made("ports"), made("macs", mac), *own
     if check_mac:
-        elements += [
-            Element(family, "mac_ports", (link,), owner=link),
-            Element(family, "macs", (link, mac), owner=link),
-        ]
+        return made("mac_ports"), made("macs", mac)
     if check_ip:
-        elements.append(Element(family, "ip_ports", (link,), owner=link))
-        elements += [
-            Element(family, f"source{address.version}", (link, str(address)), owner=link)
-            for address in (*addresses, link_local(mac))
-        ]
-    return tuple(elements)
+        found = (made(f"source{source.version}", str(source)) for source in sources)
+        return made("ip_ports"), *found
+    return ()

@@ -6,9 +6,12 @@ TABLE = "podwire"
 
 # The types of a set's key fields; an element's key has one text for each.
 SETS: dict[str, tuple[str, ...]] = {
-    "mac_ports": ("ifname",),  # links whose source MAC is checked
-    "ip_ports": ("ifname",),  # links whose source addresses are checked
+    "ports": ("ifname",),  # links whose source MAC and addresses are checked
+    "own4": ("ifname", "ether_addr", "ipv4_addr"),  # what these may send from
+    "own6": ("ifname", "ether_addr", "ipv6_addr"),
     "macs": ("ifname", "ether_addr"),
+    "mac_ports": ("ifname",),  # links of which only one of the two is, and those of older podwires
+    "ip_ports": ("ifname",),
     "source4": ("ifname", "ipv4_addr"),
     "source6": ("ifname", "ipv6_addr"),
     "pods4": ("ifname", "ipv4_addr"),  # addresses in use, by network (filter.presence)
@@ -46,5 +49,5 @@ VERDICT_MAPS = ("masq4", "masq6")
 RANGE_SETS = ("local4", "local6", "cluster4", "cluster6", "kept4", "kept6")  # of whole networks
 FAMILY_SETS: dict[str, tuple[str, ...]] = {
     "inet": tuple(SETS),
-    "bridge": ("mac_ports", "ip_ports", "macs", "source4", "source6"),
+    "bridge": ("ports", "own4", "own6", "macs", "mac_ports", "ip_ports", "source4", "source6"),
 }

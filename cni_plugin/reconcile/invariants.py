@@ -62,9 +62,9 @@ def _duplicates(links: Mapping[str, str], elements: tuple[Element, ...]) -> Iter
     """The guard lets a link use an address: within a network it may be one link only."""
     users: dict[tuple[str, str], set[str]] = defaultdict(set)
     for element in elements:
-        if element.set not in ("source4", "source6"):
+        if element.set not in ("own4", "own6", "source4", "source6"):
             continue
-        link, address = element.key
+        link, *_mac, address = element.key
         network = (named_in(links.get(link, "")) or ("",))[0]
         if network and not address.startswith("fe80:"):
             users[network, address].add(link)

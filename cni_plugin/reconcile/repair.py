@@ -217,12 +217,21 @@ class Repairer:
                 steps = self._due(diff(_as_found(here, found, made), found))
                 if not steps:
                     return _Healed()
+                self._remember(record, wanted)
                 outcome = kernel.apply(steps, stop=False)
                 self._note(outcome.done)
                 return _Healed(outcome.done, next(iter(outcome.failures), None))
             if not self._due(step for step in diff(here, found) if _is_pair(step.subject)):
                 return _Healed()
         return self._whole(record, made)
+
+    def _remember(self, record: Record, wanted: tuple[Obj, ...]) -> None:
+        """Before it is made: an older podwire's record does not have all that goes with the
+        attachment now, and DEL takes away what the record has."""
+        had = {key(obj) for obj in record.owned}
+        new = tuple(obj for obj in owned(wanted) if key(obj) not in had)
+        if new:
+            self._records.save(record._replace(owned=(*record.owned, *new)))
 
     def _due(self, steps: Iterable[Step]) -> tuple[Step, ...]:
         """Without those that somebody undoes so often that they wait."""
@@ -243,13 +252,14 @@ class Repairer:
                 if netns.inode != record.netns_inode:
                     return _Healed()
                 with self._kernel(netns) as kernel:
-                    return self._make(made, kernel)
+                    return self._make(record, made, kernel)
         except InvalidNetns:
             return _Healed()
 
-    def _make(self, made: Standing, kernel: NodeKernel) -> _Healed:
+    def _make(self, record: Record, made: Standing, kernel: NodeKernel) -> _Healed:
         """All or nothing, as ADD: what is not ours in the pod is not given our addresses."""
         wanted = _wanted(made, kernel)
+        self._remember(record, wanted)
         found = kernel.observe(wanted)
         outcome = kernel.apply(diff(_as_found(wanted, found, made), found), stop=True)
         if not outcome.failures:

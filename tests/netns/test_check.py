@@ -114,7 +114,7 @@ DAMAGE: dict[str, tuple[Callable[[Made], object], Callable[[Made], list[str]]]] 
     ),
     "ruleset flushed": (
         lambda made: _nft(made, "flush ruleset"),
-        lambda made: ["missing: nft add chain inet podwire postrouting", "masq4", "mac_ports"],
+        lambda made: ["missing: nft add chain inet podwire postrouting", "masq4", "own4"],
     ),
     "reservation removed": (
         lambda made: made.node.path(
@@ -162,12 +162,12 @@ BRIDGE_DAMAGE: dict[str, tuple[Callable[[Made], object], Callable[[Made], list[s
         lambda made: [f"Port {made.host}: hairpin wanted True, found False"],
     ),
     "guard's rules flushed": (
-        lambda made: _nft(made, "flush chain bridge podwire ip-guard"),
-        lambda made: ["bridge ip-guard: the rules are not the ones podwire writes"],
+        lambda made: _nft(made, "flush chain bridge podwire guard"),
+        lambda made: ["bridge guard: the rules are not the ones podwire writes"],
     ),
     "a guard's element removed": (
-        lambda made: _nft(made, f"delete element bridge podwire ip_ports {{ {made.host} }}"),
-        lambda made: [f"missing: nft add element bridge podwire ip_ports {{ {made.host}"],
+        lambda made: _nft(made, f"delete element bridge podwire ports {{ {made.host} }}"),
+        lambda made: [f"missing: nft add element bridge podwire ports {{ {made.host}"],
     ),
 }  # fmt: skip
 

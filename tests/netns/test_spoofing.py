@@ -111,9 +111,9 @@ class Scene:
 
     def __init__(self, node: Node, document: Json) -> None:
         self.node = node
-        network = Runtime(node, document)
+        self.network = Runtime(node, document)
         self.pods = (node.pod(), node.pod())
-        self.results = [network.add(pod) for pod in self.pods]
+        self.results = [self.network.add(pod) for pod in self.pods]
         self.hosts = [
             Host(result["interfaces"][-1]["mac"], address(result, 4), address(result, 6))
             for result in self.results
@@ -123,14 +123,16 @@ class Scene:
         via = self.hosts[1].mac
         if document["mode"] == "ptp":
             via = self.results[0]["interfaces"][0]["mac"]
-        self.sent = _frames(self.hosts[0], _link_local(self.pods[0], "eth0"), self.hosts[1], via)
+        self.link_local = _link_local(self.pods[0], "eth0")
+        self.sent = _frames(self.hosts[0], self.link_local, self.hosts[1], via)
 
-    def arrived(self) -> set[str]:
-        """The names of the frames that the second pod hears."""
+    def arrived(self, frames: dict[str, bytes] | None = None) -> set[str]:
+        """The names of the frames that the second pod hears. LAST must be the last of them."""
+        sent = frames or self.sent
         with hearing(self.pods[1], "eth0") as ear:
-            send(self.pods[0], "eth0", self.sent.values())
+            send(self.pods[0], "eth0", sent.values())
             heard = ear.heard()
-        return {name for name, frame in self.sent.items() if any(_same(frame, x) for x in heard)}
+        return {name for name, frame in sent.items() if any(_same(frame, x) for x in heard)}
 
 
 def _same(sent: bytes, heard: bytes) -> bool:
@@ -295,6 +297,34 @@ def test_a_false_arp_answer_on_a_routed_link_changes_nothing(node: Node) -> None
     assert entries == {mine.ip4: mine.mac, other.ip4: other.mac}
     assert node.ping(mine.ip4)
     assert node.ping(other.ip4)
+
+
+def _as_the_neighbour(node: Node, document: Json) -> set[str]:
+    """What arrives of frames in which MAC and address fit together, and are another pod's. By
+    broadcast, because from the first one on a bridge takes the sender for that pod."""
+    scene = Scene(node, document)
+    me, other = scene.hosts
+    via = "ff:ff:ff:ff:ff:ff"
+    if document["mode"] == "ptp":
+        via = scene.results[0]["interfaces"][0]["mac"]
+    return scene.arrived(
+        {
+            "IPv4": ethernet(via, other.mac, IPV4, udp4(other.ip4, other.ip4, "neighbour 4")),
+            "IPv6": ethernet(via, other.mac, IPV6, udp6(other.ip6, other.ip6, "neighbour 6")),
+            LAST: ethernet(via, me.mac, IPV4, udp4(me.ip4, other.ip4, LAST)),
+        }
+    )
+
+
+@pytest.mark.parametrize("mode", ["bridge", "ptp"])
+def test_what_one_pod_may_send_another_may_not(node: Node, mode: str) -> None:
+    assert _as_the_neighbour(node, conf(mode, (4, 6))) == {LAST}
+
+
+@pytest.mark.parametrize("mode", ["bridge", "ptp"])
+def test_without_anti_spoofing_one_pod_sends_as_another(node: Node, mode: str) -> None:
+    arrived = _as_the_neighbour(node, conf(mode, (4, 6), antiSpoofing=False))
+    assert arrived == {"IPv4", "IPv6", LAST}
 
 
 # elements ----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from cni_plugin.cluster.admission import Admitted, Rules, admit
+from cni_plugin.cluster.sound import Sound
 from cni_plugin.cluster.values import Cluster, Node, Refused
 
 RULES = Rules((ip_network("10.244.0.0/16"), ip_network("2001:db8:244::/48")),
@@ -147,3 +148,15 @@ def test_a_source_that_does_not_know_this_node_and_what_it_refused_itself() -> N
     refused = Refused("c", "garbage", "podCIDR is x")
     found = admit(Cluster((node("b"),), (refused,)), "me", RULES)
     assert (found.me, found.refused) == (None, (refused,))
+
+
+def test_nodes_that_are_all_good_are_sound_and_one_that_is_not_spoils_it() -> None:
+    peer = node("b", ["10.244.2.0/24", "2001:db8:244:2::/64"], ["192.0.2.2", "2001:db8:1::2"])
+    barred, sound = (*RULES.services, *UNDERLAY), Sound()
+    assert sound.is_sound(Cluster((ME, peer)), RULES.cluster, barred)
+    assert not sound.is_sound(Cluster((ME, peer, peer)), RULES.cluster, barred)
+    assert not sound.is_sound(
+        Cluster((ME, peer, node("c", ["10.244.2.0/25"]))), RULES.cluster, barred
+    )
+    assert sound.is_sound(Cluster((ME, peer)), RULES.cluster, barred)
+    assert not sound.is_sound(Cluster((ME, peer)), RULES.cluster[:1], barred)

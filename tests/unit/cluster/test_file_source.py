@@ -12,7 +12,7 @@ import pytest
 
 from cni_plugin.cluster import file_source
 from cni_plugin.cluster.file_source import FileSource
-from cni_plugin.cluster.peers import parse_peers
+from cni_plugin.cluster.peers import Peers, parse_peers
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.cni.errors import InvalidNetworkConfig
 
@@ -77,6 +77,55 @@ def test_a_fault_is_told_by_its_path_and_value(text: str, told: str) -> None:
     with pytest.raises(InvalidNetworkConfig) as caught:
         parse_peers(text, "f", "a")
     assert told in str(caught.value)
+
+
+def test_an_entry_that_was_there_before_is_the_same_object() -> None:
+    peers = Peers("f", "a")
+    first = peers.parse("nodes: [{name: a, addresses: [192.0.2.1]}, {name: b}, {name: c}]")
+    second = peers.parse(
+        "nodes: [{name: c}, {name: a, addresses: [192.0.2.1]}, {name: b, backend: vxlan}]"
+    )
+    assert [node.name for node in second.nodes] == ["c", "a", "b"]
+    assert second.nodes[0] is first.nodes[2]
+    assert second.nodes[1] is first.nodes[0]
+    assert second.nodes[2] == Node("b", backend="vxlan")
+
+
+def test_the_files_backend_is_in_each_node_that_has_none_of_its_own() -> None:
+    peers = Peers("f", "a")
+    peers.parse("nodes: [{name: a}, {name: b, backend: host-gw}]")
+    again = peers.parse("{nodes: [{name: a}, {name: b, backend: host-gw}], backend: vxlan}")
+    assert again == Cluster(
+        (Node("a", backend="vxlan"), Node("b", backend="host-gw")), backend="vxlan"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nodes: [{name: a}, {name: b}, {name: b}]", "nodes[2].name is 'b', as nodes[1].name is"),
+        ("nodes: [{name: a}, {name: c}, {name: c, backend: vxlan}]", "nodes[2].name is 'c'"),
+        ("nodes: [{name: a}, {name: c, podCIDRs: [7]}]", "nodes[1].podCIDRs[0] is 7"),
+        (
+            "nodes: [{name: a}, {name: c, addresses: [192.0.2.1, 192.0.2.2]}]",
+            "nodes[1].addresses is 192.0.2.1, 192.0.2.2: at most one an IP version",
+        ),
+        ('{"nodes": [{"name": "a", "name": "a"}]}', 'the key "name" is there twice'),
+        ('{"nodes": [{"name": "a"}, {"name": NaN}]}', 'nodes[1].name is "NaN"'),
+        ("nodes: [{name: a}, 7]", "nodes[1] is 7"),
+        ("nodes: 7", "nodes is 7"),
+        ("nodes: [{name: a}]\nmore: 1", "more is no key of a peers file"),
+        ("nodes: [{name: a}]\nbackend: x", 'backend is "x"'),
+        ("nodes: [&x {name: *x}]", "nodes[0].name"),
+    ],
+)  # fmt: skip
+def test_a_fault_among_entries_that_were_good_is_told_as_ever(text: str, told: str) -> None:
+    peers = Peers("f", "a")
+    before = peers.parse("nodes: [{name: a}, {name: b}]")
+    with pytest.raises(InvalidNetworkConfig) as caught:
+        peers.parse(text)
+    assert told in str(caught.value)
+    assert peers.parse("nodes: [{name: a}, {name: b}]").nodes[1] is before.nodes[1]
 
 
 # watched -----------------------------------------------------------------------------------------
@@ -220,3 +269,76 @@ def test_a_file_that_is_being_written_is_not_read(
         await watched.until(lambda: len(watched.clusters) == 2)
 
     assert [len(one) for one in watching(path, monkeypatch, story).names()] == [1, 40]
+
+
+NEVER_S = 60.0
+
+
+def _patient(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Awaitable[None]:
+    """Once the first content is told, nobody looks by the clock any more."""
+
+    async def wait() -> None:
+        await watched.until(lambda: watched.clusters)
+        for name in ("LOOK_S", "AGAIN_S"):
+            monkeypatch.setattr(file_source, name, NEVER_S)
+        await asyncio.sleep(0.05)  # the wait that had begun before
+
+    return wait()
+
+
+def test_a_file_that_is_renamed_into_place_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "peers.yaml"
+    path.write_text("nodes: [{name: a}]")
+
+    async def story(watched: Watched) -> None:
+        await _patient(watched, monkeypatch)
+        replace(tmp_path / "other.yaml", "nodes: []")
+        for name in "bcd":
+            replace(path, f"nodes: [{{name: {name}}}]")
+            await watched.until(lambda: watched.names()[-1] == [name])  # noqa: B023  at once
+
+    watched = watching(path, monkeypatch, story)
+    assert watched.names() == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_a_kubernetes_volume_that_is_replaced_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(version: str) -> None:
+        folder = tmp_path / f"..{version}"
+        folder.mkdir()
+        (folder / "peers.yaml").write_text(f"nodes: [{{name: {version}}}]")
+        (tmp_path / "..data_tmp").symlink_to(folder.name)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    publish("v1")
+    path = tmp_path / "peers.yaml"
+    path.symlink_to("..data/peers.yaml")
+
+    async def story(watched: Watched) -> None:
+        await _patient(watched, monkeypatch)
+        for version in ("v2", "v3"):
+            publish(version)
+            await watched.until(lambda: watched.names()[-1] == [version])  # noqa: B023  at once
+
+    assert watching(path, monkeypatch, story).names() == [["v1"], ["v2"], ["v3"]]
+
+
+def test_where_nothing_is_heard_it_is_still_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is replaced whole takes its watch along."""
+    path = tmp_path / "folder" / "peers.yaml"
+    path.parent.mkdir()
+    path.write_text("nodes: [{name: a}]")
+
+    async def story(watched: Watched) -> None:
+        await watched.until(lambda: watched.clusters)
+        path.parent.rename(tmp_path / "old")
+        path.parent.mkdir()
+        path.write_text("nodes: [{name: b}]")
+        await watched.until(lambda: len(watched.clusters) == 2)
+
+    assert watching(path, monkeypatch, story).names() == [["a"], ["b"]]

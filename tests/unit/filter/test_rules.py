@@ -13,6 +13,12 @@ from cni_plugin.model.rules import Lookup, Verdict
 
 MAC = "02:00:5e:00:00:01"
 V4, V6 = ip_address("10.244.0.2"), ip_address("2001:db8::2")
+ENTER = (
+    "iifname != pw* return",
+    "iifname @ports goto guard",
+    "iifname @mac_ports jump mac-guard",
+    "iifname @ip_ports jump ip-guard",
+)
 POD_CIDRS = (ip_network("10.244.0.0/24"), ip_network("2001:db8::/64"))
 
 
@@ -43,9 +49,33 @@ def test_the_guard_of_bridge_ports() -> None:
             "meta protocol ip6 ip6 saddr :: meta l4proto ipv6-icmp return",
             "drop",
         ],
+        "guard": [
+            "jump mac-guard",
+            "meta protocol arp arp saddr ip 0.0.0.0 return",
+            "meta protocol arp iifname . ether saddr . arp saddr ip @own4 return",
+            "meta protocol ip iifname . ether saddr . ip saddr @own4 return",
+            "meta protocol ip ip saddr 0.0.0.0 meta l4proto udp udp dport 67 return",
+            "meta protocol ip6 meta l4proto ipv6-icmp icmpv6 type 134 drop",
+            "meta protocol ip6 meta l4proto ipv6-icmp icmpv6 type 137 drop",
+            (
+                "meta protocol ip6 meta l4proto ipv6-icmp icmpv6 type 136"
+                " iifname . ether saddr . icmpv6 taddr != @own6 drop"
+            ),
+            "meta protocol ip6 iifname . ether saddr . ip6 saddr @own6 return",
+            "meta protocol ip6 ip6 saddr :: meta l4proto ipv6-icmp return",
+            "drop",
+        ],
         "prerouting": [
-            "iifname @mac_ports jump mac-guard",
-            "iifname @ip_ports jump ip-guard",
+            (
+                "meta protocol ip ether type != 8021q ether type != 8021ad"
+                " iifname pw* iifname . ether saddr . ip saddr @own4 return"
+            ),
+            (
+                "meta protocol ip6 meta l4proto != ipv6-icmp"
+                " ether type != 8021q ether type != 8021ad"
+                " iifname pw* iifname . ether saddr . ip6 saddr @own6 return"
+            ),
+            *ENTER,
         ],
     }
 
@@ -66,9 +96,27 @@ def test_the_guard_of_routed_links() -> None:
             "meta nfproto ipv6 ip6 saddr :: meta l4proto ipv6-icmp return",
             "drop",
         ],
+        "guard": [
+            "jump mac-guard",
+            "meta nfproto ipv4 iifname . ether saddr . ip saddr @own4 return",
+            "meta nfproto ipv4 ip saddr 0.0.0.0 meta l4proto udp udp dport 67 return",
+            "meta nfproto ipv6 meta l4proto ipv6-icmp icmpv6 type 134 drop",
+            "meta nfproto ipv6 meta l4proto ipv6-icmp icmpv6 type 137 drop",
+            (
+                "meta nfproto ipv6 meta l4proto ipv6-icmp icmpv6 type 136"
+                " iifname . ether saddr . icmpv6 taddr != @own6 drop"
+            ),
+            "meta nfproto ipv6 iifname . ether saddr . ip6 saddr @own6 return",
+            "meta nfproto ipv6 ip6 saddr :: meta l4proto ipv6-icmp return",
+            "drop",
+        ],
         "prerouting": [
-            "iifname @mac_ports jump mac-guard",
-            "iifname @ip_ports jump ip-guard",
+            "meta nfproto ipv4 iifname pw* iifname . ether saddr . ip saddr @own4 return",
+            (
+                "meta nfproto ipv6 meta l4proto != ipv6-icmp"
+                " iifname pw* iifname . ether saddr . ip6 saddr @own6 return"
+            ),
+            *ENTER,
         ],
     }
 
@@ -169,7 +217,13 @@ IPS = {
 
 
 def test_a_pod_may_use_its_mac_its_addresses_and_its_link_local_one() -> None:
-    assert _guarded() == MACS | IPS
+    assert _guarded() == {
+        ("ports", "pwabc"),
+        ("macs", "pwabc", MAC),
+        ("own4", "pwabc", MAC, "10.244.0.2"),
+        ("own6", "pwabc", MAC, "2001:db8::2"),
+        ("own6", "pwabc", MAC, "fe80::5eff:fe00:1"),
+    }
 
 
 def test_each_guard_can_be_had_alone() -> None:
