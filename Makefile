@@ -1,7 +1,7 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
 .PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree image lock clean
-.PHONY: manifests kind-up kind-down
+.PHONY: manifests kind-up kind-down test-node
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: ## the whole suite; ARGS='-k bridge -x' is passed to pytest
 
 test-faults: ## the whole fault campaign; ARGS='--plugin both --json counts.json'
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/faults.py $(ARGS)
+
+test-node: ## two nodes as kind has them: the DaemonSet, pods by containerd, upgrades; ARGS='--rounds 10'
+	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_node.py $(ARGS)
 
 lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one
 	@hack/setup.sh lint hack/lint.sh

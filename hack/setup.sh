@@ -36,7 +36,8 @@ case $target in
         wanted="ip:iproute2 unshare:util-linux ping:iputils-ping nft:nftables
             iptables:iptables conntrack:conntrack strace:strace openssl:openssl gcc:gcc
             /usr/include/spawn.h:libc6-dev /usr/lib/cni/bridge:containernetworking-plugins
-            containerd:containerd runc:runc busybox:busybox-static podman:podman"
+            containerd:containerd runc:runc busybox:busybox-static podman:podman
+            debootstrap:debootstrap strip:binutils"
         ;;
     lint | fmt) needs_tools=yes wanted= ;;
     launcher) wanted="gcc:gcc /usr/include/spawn.h:libc6-dev" ;;
@@ -207,9 +208,12 @@ if [ "$target" != launcher ] && ! is_current; then
     flock -s 9
 fi
 system_packages
-# kubectl and helm; a test that finds none says so.
+# kubectl and helm, and nodes as kind's; a test that finds none says so.
 case $target in
     manifests) .venv/bin/python hack/tools.py ;;
-    test) .venv/bin/python hack/tools.py || say "no kubectl and helm in build/tools" ;;
+    test)
+        .venv/bin/python hack/tools.py || say "no kubectl and helm in build/tools"
+        hack/node_root.sh build/node-root 9>&- || say "no node's root file system in build/node-root"
+        ;;
 esac
 [ $# -eq 0 ] || exec "$@"

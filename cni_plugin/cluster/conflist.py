@@ -24,8 +24,12 @@ CAPABILITIES = ("bandwidth", "dns", "ips", "mac", "portMappings")
 # Which files a runtime reads, those with a dot before their name too. Source: libcni's ConfFiles as
 # containerd and CRI-O call it.
 SUFFIXES = (".conf", ".conflist", ".json")
+ANY = {4: "0.0.0.0/0", 6: "::/0"}
 DEFAULT_TEMPLATE: Mapping[str, Any] = {
-    "cniVersion": "1.1.0",
+    # The runtime takes the highest that it knows. One that knows no 1.1.0 (containerd before 2.0)
+    # takes such a list all the same, and then refuses each result: no pod would start.
+    "cniVersion": "1.0.0",
+    "cniVersions": ["1.0.0", "1.1.0"],
     "name": "podwire",
     "plugins": [
         {
@@ -61,6 +65,7 @@ def placeholders(values: NodeValues) -> dict[str, Any]:
     """The JSON value of each placeholder."""
     return {
         "${ranges}": [[{"subnet": str(network)}] for network in values.ranges],
+        "${routes}": [{"dst": ANY[network.version]} for network in values.ranges],
         "${mtu}": values.mtu,
         "${capabilities}": dict.fromkeys(values.capabilities, True),
         "${nonMasqueradeCIDRs}": list(map(str, values.non_masquerade)),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cni_plugin.cni import parse
 from cni_plugin.cni.errors import InvalidEnvironment
+from cni_plugin.cni.go_keys import as_documented
 from cni_plugin.cni.names import shown
 from cni_plugin.cni.problems import Problem, forgive, raise_problems
 from cni_plugin.cni.values import Bandwidth, NetConf, PortMapping, RuntimeConf
@@ -38,7 +39,7 @@ class RuntimeReview(NamedTuple):
 def review_runtime(document: Mapping[str, object]) -> RuntimeReview:
     """Read runtimeConfig and args.cni; ipRanges are the base config's and validated there."""
     problems: list[Problem] = []
-    runtime = _mapping(document.get("runtimeConfig"), "runtimeConfig", problems)
+    runtime = as_documented(_mapping(document.get("runtimeConfig"), "runtimeConfig", problems))
     args = _mapping(document.get("args"), "args", problems)
     cni = _mapping(args.get("cni"), "args.cni", problems)
     ips = _ips(runtime, "runtimeConfig", problems) or ()
@@ -158,13 +159,13 @@ def _parsed(
         return None
 
 
-def _ips(source: JsonObject, path: str, problems: list[Problem]) -> tuple[IPInterface, ...]:
+def _ips(source: Mapping[str, Any], path: str, problems: list[Problem]) -> tuple[IPInterface, ...]:
     entries = _entries(source.get("ips"), f"{path}.ips", problems)
     parsed = (_parsed(where, entry, parse.requested, problems) for where, entry in entries)
     return tuple(ip for ip in parsed if ip is not None)
 
 
-def _mac(source: JsonObject, path: str, problems: list[Problem]) -> str:
+def _mac(source: Mapping[str, Any], path: str, problems: list[Problem]) -> str:
     value = source.get("mac")
     if value is None or value == "":
         return ""
@@ -203,7 +204,7 @@ def _dns(value: object, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _bandwidth(runtime: JsonObject) -> tuple[Bandwidth, list[Problem]]:
+def _bandwidth(runtime: Mapping[str, Any]) -> tuple[Bandwidth, list[Problem]]:
     """What asks for nothing is nothing, whatever its shape: runtimes send it to every pod."""
     path = "runtimeConfig.bandwidth"
     problems: list[Problem] = []
@@ -217,7 +218,7 @@ def _bandwidth(runtime: JsonObject) -> tuple[Bandwidth, list[Problem]]:
     return (Bandwidth() if problems else limits), problems
 
 
-def _port_mappings(runtime: JsonObject) -> tuple[tuple[PortMapping, ...], list[Problem]]:
+def _port_mappings(runtime: Mapping[str, Any]) -> tuple[tuple[PortMapping, ...], list[Problem]]:
     """An empty list asks for nothing: runtimes send it to every pod."""
     asked = runtime.get("portMappings")
     if not asked:

@@ -82,3 +82,9 @@ def reference_plugin(name: str) -> None:
     """Skip the test unless the reference plugin is on this machine."""
     if not os.access(f"{REFERENCE}/{name}", os.X_OK):
         pytest.skip(f"{REFERENCE}/{name} is missing; apt-get install containernetworking-plugins")
+
+
+def node_root(folder: Path) -> None:
+    """Skip the test unless a node's root file system was made (hack/node_root.sh)."""
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing: `make test` makes it as root, with debootstrap")

@@ -38,7 +38,8 @@ OWN = "10-podwire.conflist"
 def test_the_default_is_bridge_mode_with_the_nodes_values():
     document = json.loads(render(DEFAULT_TEMPLATE, DUAL))
     assert document == {
-        "cniVersion": "1.1.0",
+        "cniVersion": "1.0.0",
+        "cniVersions": ["1.0.0", "1.1.0"],
         "name": "podwire",
         "plugins": [
             {
@@ -74,6 +75,18 @@ def template(**plugin) -> bytes:
     first = {"type": "podwire", "mode": "ptp", "ipam": {"ranges": "${ranges}"}, **plugin}
     document = {"cniVersion": "1.0.0", "name": "mine", "plugins": [first, {"type": "portmap"}]}
     return json.dumps(document).encode()
+
+
+def test_a_default_route_of_each_of_its_ip_versions():
+    """In mode ptp there is none otherwise, and pods would reach the node's other pods alone."""
+    data = template(ipam={"ranges": "${ranges}", "routes": "${routes}"})
+    for values, wanted in (
+        (DUAL, [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]),
+        (NodeValues(DUAL.ranges[:1]), [{"dst": "0.0.0.0/0"}]),
+        (NodeValues(DUAL.ranges[1:]), [{"dst": "::/0"}]),
+    ):
+        document = json.loads(render(read_template(data, "t"), values))
+        assert document["plugins"][0]["ipam"]["routes"] == wanted
 
 
 def test_a_users_template_keeps_all_else():

@@ -1,0 +1,35 @@
+"""The world that scenes are played in: two nodes, with podwire installed as users install it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import need
+from tests.support.kind.cluster import KindCluster
+from tests.support.kind.release import ROOT, build_tree, release, renamed
+from tests.support.kind.scenes import World, install
+from tests.support.node import open_node
+
+NODE_ROOT = ROOT / "build" / "node-root"
+LATER = "99.0.0"  # the other version's name
+
+
+@contextmanager
+def opened(folder: Path, rounds: int) -> Iterator[World]:
+    """folder: for images and the nodes' disks. rounds: how many upgrades. Skips with the reason
+    where a node cannot be had."""
+    need.real_root()
+    need.node_root(NODE_ROOT)
+    need.tool("busybox", "busybox-static")
+    need.tool("gcc")
+    tree = build_tree(folder / "tree")
+    this = release(tree, folder / "this.tar")
+    later = release(renamed(tree, folder / "later", LATER), folder / "later.tar")
+    with open_node("hub", folder) as hub, KindCluster(hub, NODE_ROOT, folder) as cluster:
+        for name in ("a", "b"):
+            cluster.join(name)
+        world = World(cluster, this, later, rounds)
+        install(world)
+        yield world
