@@ -4,7 +4,8 @@
 #
 #   hack/launcher.sh OUTPUT
 #
-# CC: musl-gcc where there is one (a tenth of the size), otherwise gcc; a cross compiler does
+# CC: musl-gcc where there is one (a tenth of the size, a third of the start: glibc asks the processor
+# what it can, which a virtual machine answers slowly), otherwise gcc; a cross compiler does
 # too. PYTHON_TREE and AGENT_SOCKET: the paths compiled in. SOURCE: another program than the
 # launcher, relative to the repository.
 set -eu
