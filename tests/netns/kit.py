@@ -106,18 +106,28 @@ PORT = 8080
 
 
 @contextlib.contextmanager
+def running_python(
+    place: Node | Pod, program: str, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A program in the namespace that has said `ready`, with pipes; it is killed at the end."""
+    process = place.spawn(
+        sys.executable, "-I", "-S", "-c", program, *arguments,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
 def listening(place: Node | Pod, port: int = PORT) -> Iterator[None]:
     """A server in the namespace that answers with its caller's address."""
-    server = place.spawn(
-        sys.executable, "-I", "-S", "-c", _SERVER, str(port), stdout=subprocess.PIPE
-    )
-    try:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+    with running_python(place, _SERVER, str(port)):
         yield
-    finally:
-        server.kill()
-        server.communicate()
 
 
 def seen_as(place: Node | Pod, target: str, port: int = PORT, *, limit_s: float = 3.0) -> str:

@@ -29,6 +29,7 @@ from tests.netns.kit import (
     host_end,
     left,
     listening,
+    running_python,
     seen_as,
 )
 from tests.support import need
@@ -45,7 +46,6 @@ LENGTH = {4: 24, 6: 64}
 VERSIONS = (4, 6)
 REPAIRED_S = 3.0
 CAPABILITY = {"capabilities": {"portMappings": True}}
-PYTHON = (sys.executable, "-I", "-S", "-c")
 
 # Answers each datagram with a word of its own and the caller's address.
 _UDP_SERVER = """
@@ -80,26 +80,15 @@ def udp_listening(
 ) -> Iterator[None]:
     """A server in the namespace that answers `WORD CALLER`."""
     at = at if ":" in at else f"::ffff:{at}"
-    server = place.spawn(*PYTHON, _UDP_SERVER, str(port), word, at, stdout=subprocess.PIPE)
-    try:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+    with running_python(place, _UDP_SERVER, str(port), word, at):
         yield
-    finally:
-        server.kill()
-        server.communicate()
 
 
 class Caller:
     """One UDP socket that goes on sending, as a client that never gives up."""
 
-    def __init__(self, place: Node | Pod, target: str, port: int) -> None:
-        self._process = place.spawn(
-            *PYTHON, _UDP_CALLER, target, str(port),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
 
     def ask(self) -> str:
         """The answer to one datagram: `WORD CALLER`, or nobody."""
@@ -109,18 +98,12 @@ class Caller:
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
 
 @contextmanager
 def calling(place: Node | Pod, target: str, port: int) -> Iterator[Caller]:
-    caller = Caller(place, target, port)
-    try:
-        yield caller
-    finally:
-        caller.close()
+    """A caller of the target, in the namespace."""
+    with running_python(place, _UDP_CALLER, target, str(port)) as process:
+        yield Caller(process)
 
 
 def mapping(port: int, to: int = PORT, protocol: str = "tcp", at: str = "") -> Json:
@@ -385,14 +368,9 @@ call = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
 call.settimeout(3); call.connect(("{GATEWAYS[4]}", {HTTP}))
 print(call.recv(64).decode())
 """
-    serving = pod.spawn(*PYTHON, server, stdout=subprocess.PIPE)
-    try:
-        assert serving.stdout is not None
-        assert serving.stdout.readline() == "ready\n"
-        assert node.run(*PYTHON, client).stdout.strip() == GATEWAYS[4]
-    finally:
-        serving.kill()
-        serving.communicate()
+    with running_python(pod, server):
+        called = node.run(sys.executable, "-I", "-S", "-c", client)
+        assert called.stdout.strip() == GATEWAYS[4]
     network.delete(pod)
 
 
@@ -512,10 +490,7 @@ def test_a_caller_that_goes_on_reaches_who_has_the_port(
             assert caller.ask() == f"node {OUTSIDE[version]}"
 
 
-def test_connections_of_others_are_kept(node: Node, cni_bin: Path) -> None:
-    """A pod that asks a server outside, at a port of the same number."""
-    network = Runtime(node, conf("bridge", ipMasq=True, **CAPABILITY))
-    late = """
+_LATE = """
 import socket, sys
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind(("0.0.0.0", 53))
@@ -525,32 +500,29 @@ print("asked", flush=True)
 sys.stdin.readline()
 server.sendto(b"late", peer)
 """
-    ask = """
+_ASK = """
 import socket
 call = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 call.settimeout(20)
 call.sendto(b"?", ("192.0.2.2", 53))
+print("ready", flush=True)
 print(call.recv(64).decode(), flush=True)
 """
+
+
+def test_connections_of_others_are_kept(node: Node, cni_bin: Path) -> None:
+    """A pod that asks a server outside, at a port of the same number."""
+    network = Runtime(node, conf("bridge", ipMasq=True, **CAPABILITY))
     with cabled(node, cni_bin) as outside:
         asking, serving = node.pod(), node.pod()
         network.add(asking)
-        server = outside.spawn(*PYTHON, late, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert server.stdout is not None
-        assert server.stdin is not None
-        assert server.stdout.readline() == "ready\n"
-        client = asking.spawn(*PYTHON, ask, stdout=subprocess.PIPE)
-        try:
+        with running_python(outside, _LATE) as server, running_python(asking, _ASK) as client:
+            assert server.stdout is not None
             assert server.stdout.readline() == "asked\n"
             mapped(network, serving, mapping(DNS, protocol="udp"))
             network.delete(serving)
-            server.stdin.write("\n")
-            server.stdin.flush()
+            server.communicate("\n", timeout=5)
             assert client.communicate(timeout=5)[0] == "late\n"
-        finally:
-            for process in (server, client):
-                process.kill()
-                process.communicate()
 
 
 # CHECK and repair --------------------------------------------------------------------------------
