@@ -36,7 +36,10 @@ OWN_TYPES = ("podwire", "podwire-ipam")
 
 def look(scope: Scope) -> Found:
     """All of it. What cannot be looked at is among the failures, so that nobody takes it for
-    nothing."""
+    nothing.
+
+    Attached is a pod whose link is there: it lives as long as the pod's namespace. A record without
+    one is of a pod that has gone without a DEL, or with another plugin's, and holds nobody up."""
     things: list[Thing] = []
     failures: list[str] = []
     kept: list[tuple[str, str]] = []
@@ -57,7 +60,7 @@ def look(scope: Scope) -> Found:
     finally:
         host.close()
     try:
-        attachments |= dict.fromkeys(_recorded(scope))
+        attachments |= dict.fromkeys(_under_way(scope))
         things += _folders(scope)
         for path, said in _stores(scope):
             if scope.reservations:
@@ -90,11 +93,10 @@ def _line(obj: object) -> str:
     return describe(Step(None, obj))  # type: ignore[arg-type]  # Obj
 
 
-def _recorded(scope: Scope) -> Iterator[str]:
-    records = DiskRecords(scope.state_dir)
-    for network in records.networks():
-        for entry in records.of_network(network):
-            yield f"{network} {entry.attachment.container_id} {entry.attachment.ifname}"
+def _under_way(scope: Scope) -> Iterator[str]:
+    """Calls that are being served: what they make may not be seen yet."""
+    for name in DiskRecords(scope.state_dir).held_locks():
+        yield f"a call under way (lock {name})"
 
 
 def _conflists(scope: Scope, failures: list[str]) -> tuple[list[Thing], tuple[str, ...]]:
