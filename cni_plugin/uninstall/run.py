@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cni_plugin.cni.errors import CNIError
 from cni_plugin.uninstall.act import act
-from cni_plugin.uninstall.look import look
+from cni_plugin.uninstall.look import look, look_for_hurdles
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import Found, Thing, plan
+from cni_plugin.uninstall.values import Found, Hurdles, Thing, plan
 
-LOOK_S = 1.0
+LOOK_S, WHOLE_LOOK_S = 1.0, 30.0
 
 
 class Ended(NamedTuple):
@@ -50,4 +51,17 @@ def uninstall(
         if going.waits != told:
             told = going.waits
             tell(f"waiting: {told}")
+        _pause(scope, Hurdles(found.attachments, found.agent), deadline_s)
+
+
+def _pause(scope: Scope, hurdles: Hurdles, deadline_s: float) -> None:
+    """Until something is out of the way, or it is time for a whole look: that asks the Kubernetes
+    API and executes iptables."""
+    deadline_s = min(deadline_s, time.monotonic() + WHOLE_LOOK_S)
+    while time.monotonic() < deadline_s:
         time.sleep(LOOK_S)
+        try:
+            if look_for_hurdles(scope) != hurdles:
+                return
+        except CNIError:
+            return  # the whole look tells

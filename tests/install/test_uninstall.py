@@ -200,6 +200,15 @@ def test_a_call_under_way_is_waited_for(installed: Installed) -> None:
     assert installed.uninstall().returncode == 0
 
 
+def test_in_another_network_namespace_nothing_goes(installed: Installed) -> None:
+    pod = installed.pod()
+    done = installed.node.run("unshare", "--net", *installed.command(), check=False)
+    assert done.returncode == 3
+    assert "is it the node's" in done.stdout
+    assert "removed" not in done.stdout
+    installed.call("DEL", pod)
+
+
 def test_waiting_has_an_end(installed: Installed) -> None:
     installed.pod()
     assert installed.uninstall("--wait", "0.1").returncode == 3
