@@ -30,7 +30,7 @@ bench: ## ADD and DEL beside the reference plugins; BENCH_CASES='bridge ptp' SAM
 bench-cluster: ## a cluster of 100 to 5,000 nodes beside `ip -batch`, and packets; SAMPLES=30
 	@hack/setup.sh bench-cluster hack/sandbox.sh .venv/bin/python hack/bench_cluster
 
-launcher: ## build/launcher/podwire, static; CC=aarch64-linux-gnu-gcc PYTHON_TREE=/opt/podwire
+launcher: ## build/launcher/podwire, static; CC=aarch64-linux-gnu-gcc PYTHON_TREE=/opt/podwire/current
 	@hack/setup.sh launcher hack/launcher.sh build/launcher/podwire
 
 tree: ## build/tree, the relocatable Python with podwire that `podwire install` puts on a node

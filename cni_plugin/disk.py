@@ -91,6 +91,17 @@ class DiskRecords:
         """Whether there is a record, whole or not."""
         return os.access(f"{self._root}/{network}/{_file_name(attachment)}", os.F_OK)
 
+    def held_locks(self) -> tuple[str, ...]:
+        """Names of the lock files that a call holds now. Raises OSError."""
+        return tuple(name for name in Folder(self._locks).names() if self._is_held(name))
+
+    def _is_held(self, name: str) -> bool:
+        try:
+            os.close(acquire(f"{self._locks}/{name}", 0.0))
+        except LockTimeout:
+            return True
+        return False
+
     def drop_stale_locks(self) -> None:
         """Lock files of calls that were killed: nobody may ever ask for them again."""
         for name in Folder(self._locks).names():

@@ -16,7 +16,7 @@ CC=${CC:-$(command -v musl-gcc || echo gcc)}
 build() {
     "$CC" -std=gnu11 -O2 -Wall -Wextra -Werror -fstack-protector-strong -D_FORTIFY_SOURCE=2 \
         -Wl,-z,relro,-z,now,-z,noexecstack -s \
-        "-DPYTHON_TREE=\"${PYTHON_TREE:-/opt/podwire}\"" \
+        "-DPYTHON_TREE=\"${PYTHON_TREE:-/opt/podwire/current}\"" \
         "-DAGENT_SOCKET=\"${AGENT_SOCKET:-/run/podwire/agent.sock}\"" "$@" "$source"
 }
 

@@ -7,6 +7,7 @@ each with the command that removes it. Exit status: 0 nothing is left, 1 somethi
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from cni_plugin.cli.install import (
 )
 from cni_plugin.cli.output import complain, emit_json
 from cni_plugin.cli.table import table
+from cni_plugin.cluster.conflist import DEFAULT_PATH
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.install.place import place_of
 from cni_plugin.pools import NET_D
@@ -108,7 +110,7 @@ def _scope(args: Namespace) -> Scope:
     scope = Scope(
         place,
         args.net_dir,
-        f"{args.net_dir}/10-podwire.conflist",
+        f"{args.net_dir}/{os.path.basename(DEFAULT_PATH)}",
         reservations=args.reservations,
     )
     if args.config is None:
@@ -122,10 +124,11 @@ def _with(scope: Scope, config: AgentConfig) -> Scope:
     """What the agent's config says of places and of the API."""
     scope = scope._replace(data_dirs=config.data_dirs)
     cluster = config.cluster
-    conflist = getattr(cluster, "conflist", None)
-    if conflist is not None:
-        scope = scope._replace(conflist=conflist.path)
-    if cluster is not None and cluster.source.kubernetes is not None:
+    if cluster is None:
+        return scope
+    if cluster.conflist is not None:
+        scope = scope._replace(conflist=cluster.conflist.path)
+    if cluster.source.kubernetes is not None:
         scope = scope._replace(node=cluster.node, choice=cluster.source.kubernetes.choice())
     return scope
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TREE_DIR = "/opt/podwire"  # the launcher has TREE_DIR/current compiled in, see hack/tree
+TREE_DIR = "/opt/podwire"  # the launcher has TREE_DIR/current compiled in (hack/launcher.sh)
 BIN_DIR = "/opt/cni/bin"  # where runtimes look by default
 LAUNCHERS = ("podwire", "podwire-ipam")  # one program, which goes by its name
 INTERPRETER = (

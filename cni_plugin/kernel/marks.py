@@ -34,7 +34,7 @@ VERSIONS = (4, 6)
 
 def marked(host: Host) -> tuple[Obj, ...]:
     """The objects, by what they are known by. Raises CNIError, KernelError among them."""
-    links = [rtnl.parse_link(one) for one in host.route.dump(rtnl.dump_links())]
+    links = _links(host)
     ours = {link.ifindex: obj for link in links if (obj := _link(link)) is not None}
     names = {link.ifindex: link.name for link in links}
     return (
@@ -49,10 +49,14 @@ def marked(host: Host) -> tuple[Obj, ...]:
     )
 
 
-def attached(objects: tuple[Obj, ...]) -> tuple[str, ...]:
-    """The aliases of the pods' links among them: network, container id and ifname."""
-    found = (obj for obj in objects if isinstance(obj, Veth))
+def attached(host: Host) -> tuple[str, ...]:
+    """Whose links there are: network, container id and ifname of each pod. Raises KernelError."""
+    found = (obj for obj in map(_link, _links(host)) if isinstance(obj, Veth))
     return tuple((obj.alias or obj.name).removeprefix(MARK) for obj in found)
+
+
+def _links(host: Host) -> list[rtnl.Link]:
+    return [rtnl.parse_link(one) for one in host.route.dump(rtnl.dump_links())]
 
 
 def _link(link: rtnl.Link) -> Obj | None:

@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #ifndef PYTHON_TREE /* hack/launcher.sh passes both */
-#define PYTHON_TREE "/opt/podwire"
+#define PYTHON_TREE "/opt/podwire/current"
 #define AGENT_SOCKET "/run/podwire/agent.sock"
 #endif
 

@@ -25,6 +25,7 @@ from cni_plugin.uninstall.values import (
     STORE,
     TREE,
     Found,
+    Hurdles,
     Thing,
 )
 from ipam.errors import IpamError, LockTimeout
@@ -36,28 +37,31 @@ OWN_TYPES = ("podwire", "podwire-ipam")
 
 def look(scope: Scope) -> Found:
     """All of it. What cannot be looked at is among the failures, so that nobody takes it for
-    nothing."""
+    nothing.
+
+    Attached is a pod whose link is there: it lives as long as the pod's namespace. A record without
+    one is of a pod that has gone without a DEL, or with another plugin's, and holds nobody up."""
     things: list[Thing] = []
     failures: list[str] = []
     kept: list[tuple[str, str]] = []
-    attachments: dict[str, None] = {}
     lists, others = _conflists(scope, failures)
     things += lists
     try:
         things += _annotations(scope)
     except CNIError as error:
         failures.append(str(error))
-    host = Host()
+    hurdles, blind = Hurdles(), ""
     try:
-        objects = marked(host)
-        things += (Thing(KERNEL, line, line, obj) for obj in objects if (line := _line(obj)))
-        attachments |= dict.fromkeys(attached(objects))
+        things += _kernel()
     except CNIError as error:
         failures.append(str(error))
-    finally:
-        host.close()
     try:
-        attachments |= dict.fromkeys(_recorded(scope))
+        hurdles = look_for_hurdles(scope)
+        if not any(thing.kind == KERNEL for thing in things):
+            blind = _elsewhere(scope)
+    except CNIError as error:
+        blind = str(error)
+    try:
         things += _folders(scope)
         for path, said in _stores(scope):
             if scope.reservations:
@@ -68,11 +72,39 @@ def look(scope: Scope) -> Found:
     except (OSError, IpamError) as error:
         failures.append(str(error))
     return Found(
-        tuple(things), tuple(attachments), agent(scope), others, tuple(kept), tuple(failures)
+        tuple(things),
+        hurdles.attachments,
+        hurdles.agent,
+        blind,
+        others,
+        tuple(kept),
+        tuple(failures),
     )
 
 
-def agent(scope: Scope) -> str:
+def look_for_hurdles(scope: Scope) -> Hurdles:
+    """Raises CNIError."""
+    host = Host()
+    try:
+        attachments = (*attached(host), *_under_way(scope))
+    except OSError as error:
+        raise CNIError(str(error)) from error
+    finally:
+        host.close()
+    return Hurdles(attachments, _agent(scope))
+
+
+def _kernel() -> Iterator[Thing]:
+    host = Host()
+    try:
+        for obj in marked(host):
+            line = describe(Step(None, obj))
+            yield Thing(KERNEL, line, line, obj)
+    finally:
+        host.close()
+
+
+def _agent(scope: Scope) -> str:
     """Who holds the agent's lock; empty when nobody does."""
     path = f"{scope.state_dir}/agent.lock"
     if not os.path.exists(path):
@@ -86,15 +118,22 @@ def agent(scope: Scope) -> str:
     return ""
 
 
-def _line(obj: object) -> str:
-    return describe(Step(None, obj))  # type: ignore[arg-type]  # Obj
-
-
-def _recorded(scope: Scope) -> Iterator[str]:
+def _elsewhere(scope: Scope) -> str:
+    """With nothing of podwire's in this network namespace: whether there should be something."""
     records = DiskRecords(scope.state_dir)
-    for network in records.networks():
-        for entry in records.of_network(network):
-            yield f"{network} {entry.attachment.container_id} {entry.attachment.ifname}"
+    count = sum(len(records.of_network(network)) for network in records.networks())
+    if not count:
+        return ""
+    return (
+        f"there are {count} records of attachments, and nothing of podwire's in this network"
+        " namespace: is it the node's (hostNetwork)? if it is, --force goes on"
+    )
+
+
+def _under_way(scope: Scope) -> Iterator[str]:
+    """Calls that are being served: what they make may not be seen yet."""
+    for name in DiskRecords(scope.state_dir).held_locks():
+        yield f"a call under way (lock {name})"
 
 
 def _conflists(scope: Scope, failures: list[str]) -> tuple[list[Thing], tuple[str, ...]]:

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cni_plugin.reconcile.node import node_reconciler
+from cni_plugin.cni.errors import CNIError
 from cni_plugin.uninstall.act import act
-from cni_plugin.uninstall.look import look
+from cni_plugin.uninstall.look import look, look_for_hurdles
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import Found, Thing, plan
+from cni_plugin.uninstall.values import Found, Hurdles, Thing, plan
 
-LOOK_S = 1.0
-RECONCILE_S = 15.0  # what died without a DEL is freed by the second sighting, 60 s after the first
+LOOK_S, WHOLE_LOOK_S = 1.0, 30.0
 
 
 class Ended(NamedTuple):
@@ -36,7 +35,6 @@ def uninstall(
     """Removes what may go, for at most wait_s seconds again as more of it may. tell: progress, a
     line when something has changed."""
     deadline_s = time.monotonic() + wait_s
-    reconciled_s = float("-inf")
     removed: list[Thing] = []
     failures: tuple[str, ...] = ()
     told = ""
@@ -53,14 +51,17 @@ def uninstall(
         if going.waits != told:
             told = going.waits
             tell(f"waiting: {told}")
-        due = time.monotonic() - reconciled_s > RECONCILE_S
-        if due and not scope.place.root and not found.agent:
-            reconciled_s = time.monotonic()
-            _free_the_dead(scope, tell)
+        _pause(scope, Hurdles(found.attachments, found.agent), deadline_s)
+
+
+def _pause(scope: Scope, hurdles: Hurdles, deadline_s: float) -> None:
+    """Until something is out of the way, or it is time for a whole look: that asks the Kubernetes
+    API and executes iptables."""
+    deadline_s = min(deadline_s, time.monotonic() + WHOLE_LOOK_S)
+    while time.monotonic() < deadline_s:
         time.sleep(LOOK_S)
-
-
-def _free_the_dead(scope: Scope, tell: Callable[[str], None]) -> None:
-    """An attachment whose pod has gone without a DEL would be waited for in vain."""
-    for line in node_reconciler(tell, scope.data_dirs).run_once().failures:
-        tell(line)
+        try:
+            if look_for_hurdles(scope) != hurdles:
+                return
+        except CNIError:
+            return  # the whole look tells

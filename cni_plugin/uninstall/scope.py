@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cni_plugin.cluster.conflist import DEFAULT_PATH
 from cni_plugin.cluster.kube_choice import Choice
 from cni_plugin.folder import STATE_DIR
 from cni_plugin.install.place import Place
@@ -14,13 +15,13 @@ KEPT_DIR = "/var/lib/podwire"  # what the agent knew last of its cluster
 
 
 class Scope(NamedTuple):
-    """place: where the installed files are; its root goes before every path here. conflist: "" when
-    only the default name is known. reservations: the stores go too. node and choice: this node's
+    """place: where the installed files are; its root goes before every path here. conflist: the one
+    that the agent writes. reservations: the stores go too. node and choice: this node's
     object in the Kubernetes API; None when it is not asked."""
 
     place: Place = Place()
     net_dir: str = NET_D
-    conflist: str = f"{NET_D}/10-podwire.conflist"
+    conflist: str = DEFAULT_PATH
     data_dirs: tuple[str, ...] = (DEFAULT_DATA_DIR,)
     reservations: bool = False
     node: str = ""

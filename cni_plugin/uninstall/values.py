@@ -28,14 +28,22 @@ class Thing(NamedTuple):
     obj: Obj | None = None
 
 
+class Hurdles(NamedTuple):
+    """Why things stay. attachments: a line each. agent: who holds the agent's lock, "" nobody."""
+
+    attachments: tuple[str, ...] = ()
+    agent: str = ""
+
+
 class Found(NamedTuple):
-    """A look at the node. attachments: a line each. agent: who holds the agent's lock, "" nobody.
+    """A look at the node. attachments, agent: see Hurdles; blind: why these could not be seen.
     others: config lists of other plugins. kept: paths that are podwire's and stay unless they are
     asked for, each with the reason. failures: what could not be looked at, a sentence each."""
 
     things: tuple[Thing, ...] = ()
     attachments: tuple[str, ...] = ()
     agent: str = ""
+    blind: str = ""
     others: tuple[str, ...] = ()
     kept: tuple[tuple[str, str], ...] = ()
     failures: tuple[str, ...] = ()
@@ -43,7 +51,7 @@ class Found(NamedTuple):
     @property
     def clean(self) -> bool:
         """Nothing of podwire's is left."""
-        return not (self.things or self.attachments or self.agent or self.failures)
+        return not (self.things or self.attachments or self.agent or self.blind or self.failures)
 
 
 class Plan(NamedTuple):
@@ -58,7 +66,11 @@ def plan(found: Found, *, force: bool = False) -> Plan:
     if found.agent:
         return Plan((), f"the agent still serves and would put back what goes: {found.agent}")
     everything = tuple(sorted(found.things, key=lambda thing: ORDER.index(thing.kind)))
-    if force or not found.attachments:
+    if force:
+        return Plan(everything)
+    if found.blind:
+        return Plan((), f"whether pods are attached cannot be seen: {found.blind}")
+    if not found.attachments:
         return Plan(everything)
     count = len(found.attachments)
     line = f"{count} attachment{'s are' if count > 1 else ' is'} left, and what they need stays"

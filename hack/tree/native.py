@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-INSTALLED = "/opt/podwire/current"  # cni_plugin.install.place; the launcher has it compiled in
 LIBRARY = re.compile(r"(\S+) => (/\S+) \(")
 LOADER = re.compile(r"^\s*(/\S+/ld-\S+) \(|(\S*/ld-linux\S*) => (/\S+) \(", re.MULTILINE)
 
@@ -59,5 +58,5 @@ def add_programs(tree: Path) -> None:
     """bin/python3 and bin/podwire, static."""
     launcher = str(HERE.parent / "launcher.sh")
     for source, name in (("hack/tree/python3.c", "python3"), ("", "podwire")):
-        environ = {**os.environ, "PYTHON_TREE": INSTALLED, "SOURCE": source}
+        environ = {**os.environ, "SOURCE": source}
         subprocess.run([launcher, str(tree / "bin" / name)], env=environ, check=True)

@@ -99,7 +99,7 @@ def changes(scene: Scene, log: Path) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)  # 20 s on a machine that does nothing else
 def test_killed_at_each_change(tmp_path: Path) -> None:
     need.tool("strace")
     whole = Scene(tmp_path / "whole")
@@ -116,7 +116,7 @@ def test_killed_at_each_change(tmp_path: Path) -> None:
         )
         struck += killed.returncode != 0
         assert scene.answer() in ("1.0", "2.0"), (name, count)
-        again = subprocess.run(scene.command(), capture_output=True, text=True, check=False)
-        assert (again.returncode, scene.answer()) == (0, "2.0"), (name, count, again.stderr)
+        install(Place(str(scene.root)), read_release(str(scene.new)))
+        assert scene.answer() == "2.0", (name, count)
         assert scene.files() == wanted, (name, count)
     assert struck == len(points)

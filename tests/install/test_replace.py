@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.install.kit import command, install
 from tests.support.bare import ROOT, BareRoot
 from tests.support.node import wait_until
@@ -18,8 +20,8 @@ from tests.support.node import wait_until
 Release = Callable[[str], Path]
 OLD, NEW = "0.0.8", "0.0.9"
 SWITCHES = 50
-WITH_REMOVAL = 8  # of them remove the version before; a copy takes half a second
-CALLERS = 3
+WITH_REMOVAL = 5  # of them remove the version before; a copy takes half a second
+CALLERS = 2
 
 
 def version(bare: BareRoot) -> str:
@@ -107,6 +109,7 @@ def _is_busy(path: Path) -> bool:
     return False
 
 
+@pytest.mark.timeout(240)  # 20 s on a machine that does nothing else
 def test_no_call_fails_while_versions_are_switched(bare: BareRoot, release: Release) -> None:
     install(release(OLD), bare)
     ended = threading.Event()

@@ -3,6 +3,7 @@ is there is stranded."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.support import agent as agents
 from tests.support import need
 from tests.support.bare import ROOT, BareRoot
 from tests.support.kube_api import KubeProcess, node_object
-from tests.support.node import Pod
+from tests.support.node import Pod, wait_until
 from tests.support.snapshot import Snapshot
 
 CONF: dict[str, Any] = {
@@ -177,6 +178,35 @@ def test_waiting_ends_with_the_last_pod(installed: Installed) -> None:
         said, progress = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, progress
     assert said.endswith("nothing of podwire is left on this node\n")
+
+
+def test_a_pod_that_went_without_a_del_holds_nobody_up(installed: Installed) -> None:
+    pod = installed.pod()
+    host_link = next(name for name in installed.node.links() if name.startswith("pw"))
+    pod.remove()
+    wait_until(lambda: host_link not in installed.node.links(), "its link is gone")
+    assert installed.uninstall("--reservations").returncode == 0
+
+
+def test_a_call_under_way_is_waited_for(installed: Installed) -> None:
+    installed.call("DEL", installed.pod())
+    locks = installed.node.path("/run/podwire/locks")
+    locks.mkdir(exist_ok=True)
+    with (locks / "x").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = installed.uninstall()
+        assert done.returncode == 3
+        assert "a call under way" in done.stdout
+    assert installed.uninstall().returncode == 0
+
+
+def test_in_another_network_namespace_nothing_goes(installed: Installed) -> None:
+    pod = installed.pod()
+    done = installed.node.run("unshare", "--net", *installed.command(), check=False)
+    assert done.returncode == 3
+    assert "is it the node's" in done.stdout
+    assert "removed" not in done.stdout
+    installed.call("DEL", pod)
 
 
 def test_waiting_has_an_end(installed: Installed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,24 @@ def test_an_absent_agent(run: Run) -> None:
     assert ran.stderr == ""
     assert ran.direct is not None
     assert ran.direct["environ"].items() >= {"CNI_COMMAND": "ADD", "OTHER": "o"}.items()
+
+
+def test_as_podwire_ipam_it_asks_no_agent(
+    run: Run, launcher: Path, tmp_path: Path, socket_path: Path
+) -> None:
+    program = tmp_path / "podwire-ipam"
+    shutil.copy(launcher, program)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_path))
+        listener.listen()
+        listener.setblocking(False)
+        ran = run(stdin=b"config", program=program)
+        with pytest.raises(BlockingIOError):  # nobody has come
+            listener.accept()
+    assert (ran.status, ran.stdout) == (3, b"from Python\n"), ran
+    assert ran.direct is not None
+    assert ran.direct["argv"][1:] == ["-I", "-B", "-m", "ipam.plugin"]
+    assert ran.direct["stdin"] == "config"
 
 
 def test_a_socket_that_nobody_serves(run: Run, socket_path: Path) -> None:

@@ -42,6 +42,12 @@ def test_with_pods_and_another_config_only_the_config_list_goes() -> None:
     assert "2 attachments are left" in going.waits
 
 
+def test_nothing_goes_when_it_cannot_be_seen_who_is_attached() -> None:
+    going = plan(Found(THINGS, blind="no netlink"))
+    assert kinds(going) == []
+    assert "no netlink" in going.waits
+
+
 def test_forced_all_goes() -> None:
     assert len(plan(Found(THINGS, POD), force=True).things) == len(THINGS)
 
@@ -56,3 +62,4 @@ def test_what_could_not_be_looked_at_is_not_clean() -> None:
     assert Found().clean
     assert not Found(failures=("no answer",)).clean
     assert not Found(attachments=POD).clean
+    assert not Found(blind="no netlink").clean
