@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.netns.kit import GATEWAY4, POD4, POD6
+from tests.netns.kit import GATEWAY4, POD4, POD6, listening, seen_as
+from tests.netns.kit import PORT as PORT_IN_POD
 from tests.support import need
 from tests.support.container import ROOT, Container, of_tree
 from tests.support.kube_api import KubeProcess, node_object
@@ -25,6 +26,7 @@ SPEC = daemonset()
 API, PORT, TOKEN = "192.0.2.1", 6443, "of this pod"
 SERVICE = (f"KUBERNETES_SERVICE_HOST={API}", f"KUBERNETES_SERVICE_PORT={PORT}")
 ADDRESSES = ["192.0.2.1", "2001:db8:1::1"]
+HOST_PORT = {"hostPort": 8089, "containerPort": PORT_IN_POD, "protocol": "tcp"}
 Start = Callable[..., Container]
 CONFLIST = "/etc/cni/net.d/10-podwire.conflist"
 
@@ -118,8 +120,11 @@ def test_a_node_from_nothing_to_podwire(
         assert api.annotations(node)["podwire.io/backend"]
         monkeypatch.setattr(node, "cni_bin", node.path("/opt/cni/bin"))
         runtime, pod = _runtime(node), node.pod()
-        result = runtime.add(pod)
+        result = runtime.add(pod, capabilities={"portMappings": [HOST_PORT]})
         assert len(result["ips"]) == 2
+        assert all("default" in " ".join(pod.routes(version)) for version in (4, 6))
+        with listening(pod):
+            assert seen_as(node, API, HOST_PORT["hostPort"]), "its host port leads to it"
         assert all(pod.ping(one["gateway"]) for one in result["ips"])
         runtime.check(pod)
         first, _, _ = result["ips"][0]["address"].partition("/")

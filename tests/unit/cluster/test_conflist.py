@@ -97,6 +97,20 @@ def test_a_users_template_keeps_all_else():
 
 
 @pytest.mark.parametrize(
+    ("values", "default"),
+    [
+        (DUAL, ["0.0.0.0/0", "::/0"]),
+        (DUAL._replace(ranges=DUAL.ranges[:1]), ["0.0.0.0/0"]),
+        (DUAL._replace(ranges=DUAL.ranges[1:]), ["::/0"]),
+    ],
+)
+def test_a_way_out_for_each_of_the_nodes_ip_versions(values, default):
+    ipam = {"ranges": "${ranges}", "routes": "${routes}"}
+    plugin = json.loads(render(json.loads(template(ipam=ipam)), values))["plugins"][0]
+    assert [route["dst"] for route in plugin["ipam"]["routes"]] == default
+
+
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "t is empty"),
