@@ -75,8 +75,8 @@ def agents(costs: dict[tuple[str, int], Cost]) -> Iterator[str]:
         alone = " ".join(f"{one.pass_s * 1000:>7.1f}" for one in told)
         yield f"{backend:<8} {nodes:>5}  {times}    {alone}"
     yield (
-        "a real agent: from the peers file's rename (looked at twice a second, read when two looks"
-        "\nare alike) to the kernel's route; repair: from a route's deletion to its return"
+        "a real agent: from the peers file's rename to the kernel's route, which is asked"
+        "\nfor each 20 ms or so; repair: from a route's deletion to its return"
     )
 
 
@@ -124,7 +124,7 @@ def _of_passes(rows: Iterable[Row]) -> Iterator[Goal]:
 
 
 def _of_agents(costs: dict[tuple[str, int], Cost]) -> Iterator[Goal]:
-    """The event is the peers file, read: its nodes are all new objects, equal to the old ones."""
+    """The event is the peers file, read."""
     for (backend, nodes), cost in costs.items():
         if nodes == RSS_NODES:
             most = max(told.rss_mib for told in cost.events.values())
