@@ -84,7 +84,9 @@ class Swift:
             memory=shared.memory,
         )
         self._own_netns = netns_identity(shared.netns)
-        self._ready: dict[tuple[int, Kind], _Ready] = {}
+        self._ready: dict[
+            tuple[int, Kind], list[_Ready]
+        ] = {}  # with and without the network's chain
         self._lookouts: dict[tuple[int, Kind], Lookout] = {}
         self._fit: dict[int, tuple[NetConf, bool]] = {}  # kept alive: the id stays its own
 
@@ -152,16 +154,19 @@ class Swift:
             if len(self._lookouts) >= KINDS_MAX:
                 self.close()
             lookout = self._lookouts[name] = Lookout(self._host, conf, kind)
-        ground, known = lookout.ground(), self._ready.get(name)
+        ground = lookout.ground()
         if ground is None:
             return None
-        if known is None or not ground.like(known.ground):
-            stencil = cut(Base(conf, ground.facts, ground.found, ground.indexes), kind)
-            if stencil is None:
-                return None
-            known = _Ready(lookout, ground, stencil)
-        self._ready[name] = known = known._replace(ground=ground)
-        return known
+        known = self._ready.setdefault(name, [])
+        for ready in known:
+            if ground.like(ready.ground):
+                return ready._replace(ground=ground)
+        stencil = cut(Base(conf, ground.facts, ground.found, ground.indexes), kind)
+        if stencil is None:
+            return None
+        del known[:-1]
+        known.append(_Ready(lookout, ground, stencil))
+        return known[-1]
 
     # the call
 
@@ -268,13 +273,13 @@ class Swift:
         def datagram(generation: int) -> bytes:
             return step.sheet.fill({**values, GENERATION_HOLE: GENERATION.pack(generation)})
 
-        if self._host.exchange_filter(datagram, step.last):
+        if self._host.exchange_filter(datagram, step.last, step.chains):
             return
         self._host.close()
         ground = ready.lookout.look()
         if ground is None or not ground.like(ready.ground):
             raise _Stumble
-        if not self._host.exchange_filter(datagram, step.last):
+        if not self._host.exchange_filter(datagram, step.last, step.chains):
             raise _Stumble
 
     def _write_values(self, step: Write, netns_fd: int, texts: dict[str, bytes]) -> None:
