@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cni_plugin.agent.stencil import Kind, shared_objects
@@ -37,6 +38,9 @@ from cni_plugin.model.plan import Found, diff
 COUNTED = rtnl.IFF_UP | rtnl.IFF_PROMISC  # of a bridge's flags; carrier comes and goes with pods
 
 
+Hear = Callable[[int, Callable[[], None] | None], None]
+
+
 class Ground(NamedTuple):
     """What was found. changes: how many chains this process had changed by then; warnings: what
     each ADD says; looked_s: when, on the monotonic clock."""
@@ -61,8 +65,11 @@ class Ground(NamedTuple):
 class Lookout:
     """Looks at the ground of one kind of ADD, and again when that may have changed."""
 
-    def __init__(self, host: Host, conf: NetConf, kind: Kind) -> None:
+    def __init__(self, host: Host, conf: NetConf, kind: Kind, hear: Hear) -> None:
+        """hear: has a function called when a descriptor can be read, from the same thread; with
+        None never again. So events are mostly read between calls, not by one that waits."""
         self._host = host
+        self._hear = hear
         self._conf = conf
         self._kind = kind
         self._links = dict.fromkeys((conf.bridge, gateway_link(conf))) if _has_bridge(conf) else {}
@@ -75,7 +82,8 @@ class Lookout:
         known = self._ground
         if known is None or time.monotonic() - known.looked_s >= RECENT_S:
             return self.look()
-        if self._watch is not None and self._changed(self._watch, known):
+        self._listen()
+        if self._ground is None:
             return self.look()
         if self._host.chain_changes != known.changes:
             self._ground = known = self._with_chains(known)
@@ -117,8 +125,15 @@ class Lookout:
     def close(self) -> None:
         """Hears nothing any more."""
         if self._watch is not None:
+            self._hear(self._watch.fileno(), None)
             self._watch.close()
             self._watch = None
+
+    def _listen(self) -> None:
+        """Forgets what has changed since it was looked at."""
+        watch, known = self._watch, self._ground
+        if watch is not None and known is not None and self._changed(watch, known):
+            self._ground = None
 
     def _look(self, kernel: NodeKernel, places: Places, looked_s: float) -> Ground | None:
         if not self._listening(places):
@@ -151,6 +166,7 @@ class Lookout:
             self.close()
             self._watch = listener(NETLINK_ROUTE, (LINK, IPV4_IFADDR, IPV6_IFADDR))
             attach(self._watch, _only_of(indexes))
+            self._hear(self._watch.fileno(), self._listen)
             places.forget()  # they may have gone before anybody listened
             return all(places.link(HOST, name) for name in self._links)
         waiting(self._watch)

@@ -17,7 +17,7 @@ from fcntl import ioctl
 from typing import NamedTuple
 
 from cni_plugin.agent.calls import Call, report
-from cni_plugin.agent.ground import Ground, Lookout
+from cni_plugin.agent.ground import Ground, Hear, Lookout
 from cni_plugin.agent.ports import Shared, Worker
 from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.stages import Stages
@@ -72,7 +72,9 @@ class _Stumble(Exception):
 class Swift:
     """For one thread, with a worker of its own."""
 
-    def __init__(self, shared: Shared, worker: Worker) -> None:
+    def __init__(self, shared: Shared, worker: Worker, hear: Hear) -> None:
+        """hear: see ground.Lookout."""
+        self._hear = hear
         self._shared = shared
         self._worker = worker
         self._host = worker.host
@@ -153,7 +155,7 @@ class Swift:
         if lookout is None:
             if len(self._lookouts) >= KINDS_MAX:
                 self.close()
-            lookout = self._lookouts[name] = Lookout(self._host, conf, kind)
+            lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
         ground = lookout.ground()
         if ground is None:
             return None
