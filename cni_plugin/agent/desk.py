@@ -130,7 +130,7 @@ class Desk:
                 for _ in range(count)
             ]
 
-        self._swift = Swift(shared, *workers(1, patient=False, together=False))
+        self._swift = Swift(shared, workers(1, patient=False, together=False)[0], self._hear)
         self._quick = Lane("quick", workers(1, patient=False, together=False), self._from_thread)
         self._removals = Lane(
             "removals", workers(REMOVING_THREADS, patient=False, together=True), self._from_thread
@@ -138,6 +138,12 @@ class Desk:
         self._patient = Lane(
             "patient", workers(PATIENT_THREADS, patient=True, together=True), self._from_thread
         )
+
+    def _hear(self, descriptor: int, heard: Callable[[], None] | None) -> None:
+        if heard is None:
+            self._loop.remove_reader(descriptor)
+        else:
+            self._loop.add_reader(descriptor, heard)
 
     def undo(self, call: Call, sink: Sink) -> None:
         """Takes away what a call has made whose answer nobody took. However many wait: it is not

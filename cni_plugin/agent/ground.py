@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import _socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cni_plugin.agent.stencil import Kind, shared_objects
 from cni_plugin.attach.wiring import Facts, gateway_link
 from cni_plugin.cni.values import NetConf
 from cni_plugin.commands.add import BRIDGED_UNFILTERED
+from cni_plugin.filter.masquerade import is_network_chain
 from cni_plugin.kernel import rtnl
 from cni_plugin.kernel.host import RECENT_S, Host
 from cni_plugin.kernel.monitor import (
@@ -30,20 +32,23 @@ from cni_plugin.kernel.monitor import (
 from cni_plugin.kernel.netlink import NETLINK_ROUTE, Received, messages_in
 from cni_plugin.kernel.places import Places
 from cni_plugin.kernel.port import NodeKernel
-from cni_plugin.model.objects import HOST
+from cni_plugin.model.objects import HOST, Obj, RuleChain, key
 from cni_plugin.model.plan import Found, diff
 
 COUNTED = rtnl.IFF_UP | rtnl.IFF_PROMISC  # of a bridge's flags; carrier comes and goes with pods
 
 
+Hear = Callable[[int, Callable[[], None] | None], None]
+
+
 class Ground(NamedTuple):
-    """What was found. foreign: nftables' generation less our own commits; warnings: what each ADD
-    says; looked_s: when, on the monotonic clock."""
+    """What was found. changes: how many chains this process had changed by then; warnings: what
+    each ADD says; looked_s: when, on the monotonic clock."""
 
     facts: Facts
     found: Found
     links: tuple[rtnl.Link, ...]
-    foreign: int
+    changes: int
     warnings: tuple[str, ...]
     looked_s: float
 
@@ -60,22 +65,49 @@ class Ground(NamedTuple):
 class Lookout:
     """Looks at the ground of one kind of ADD, and again when that may have changed."""
 
-    def __init__(self, host: Host, conf: NetConf, kind: Kind) -> None:
+    def __init__(self, host: Host, conf: NetConf, kind: Kind, hear: Hear) -> None:
+        """hear: has a function called when a descriptor can be read, from the same thread; with
+        None never again. So events are mostly read between calls, not by one that waits."""
         self._host = host
+        self._hear = hear
         self._conf = conf
         self._kind = kind
         self._links = dict.fromkeys((conf.bridge, gateway_link(conf))) if _has_bridge(conf) else {}
         self._watch: _socket.socket | None = None
         self._ground: Ground | None = None
+        self._shared: tuple[Obj, ...] = ()
 
     def ground(self) -> Ground | None:
         """None: there is something to be made or mended first, or to be told."""
         known = self._ground
         if known is None or time.monotonic() - known.looked_s >= RECENT_S:
             return self.look()
-        if self._watch is not None and self._changed(self._watch, known):
+        self._listen()
+        if self._ground is None:
             return self.look()
+        if self._host.chain_changes != known.changes:
+            self._ground = known = self._with_chains(known)
         return known
+
+    def _with_chains(self, known: Ground) -> Ground | None:
+        """After a change of our own to the chains: a network's goes with its last pod."""
+        self._host.look_again()
+        changes = self._host.chain_changes
+        chains = self._host.chains(obj for obj in self._shared if isinstance(obj, RuleChain))
+        others = {name: obj for name, obj in known.found.items() if not isinstance(obj, RuleChain)}
+        found = others | {key(chain): chain for chain in chains}
+        return known._replace(found=found, changes=changes) if self._suits(found) else None
+
+    def _suits(self, found: Found) -> bool:
+        """Whether nothing has to be made but the network's chain, which an ADD may bring."""
+        missing = diff(self._shared, found)
+        chains = all(
+            step.found is None
+            and isinstance(step.subject, RuleChain)
+            and is_network_chain(step.subject)
+            for step in missing
+        )
+        return chains and self._host.foreign >= 0
 
     def look(self) -> Ground | None:
         """As it is now, whatever is remembered."""
@@ -93,8 +125,15 @@ class Lookout:
     def close(self) -> None:
         """Hears nothing any more."""
         if self._watch is not None:
+            self._hear(self._watch.fileno(), None)
             self._watch.close()
             self._watch = None
+
+    def _listen(self) -> None:
+        """Forgets what has changed since it was looked at."""
+        watch, known = self._watch, self._ground
+        if watch is not None and known is not None and self._changed(watch, known):
+            self._ground = None
 
     def _look(self, kernel: NodeKernel, places: Places, looked_s: float) -> Ground | None:
         if not self._listening(places):
@@ -105,15 +144,14 @@ class Lookout:
         # What is made of these would be seen in a bridge that is to be made or has to be moved.
         bridge = facts.bridge and facts.bridge._replace(idle=True)
         facts = facts._replace(bridge=bridge, fresh_mac=Facts().fresh_mac)
-        shared = shared_objects(self._conf, self._kind, facts)
-        found = kernel.observe(shared, fresh=True)
-        if diff(shared, found) or self._host.foreign < 0:
+        self._shared = shared_objects(self._conf, self._kind, facts)
+        changes = self._host.chain_changes
+        found = kernel.observe(self._shared, fresh=True)
+        if not self._suits(found):
             return None
         bare = _has_bridge(self._conf) and not kernel.bridged_packets_filtered()
         links = tuple(_counted(link) for name in self._links if (link := places.link(HOST, name)))
-        return Ground(
-            facts, found, links, self._host.foreign, (BRIDGED_UNFILTERED,) if bare else (), looked_s
-        )
+        return Ground(facts, found, links, changes, (BRIDGED_UNFILTERED,) if bare else (), looked_s)
 
     def _listening(self, places: Places) -> bool:
         """Hears of the links there are now, and of nothing that was before."""
@@ -128,6 +166,7 @@ class Lookout:
             self.close()
             self._watch = listener(NETLINK_ROUTE, (LINK, IPV4_IFADDR, IPV6_IFADDR))
             attach(self._watch, _only_of(indexes))
+            self._hear(self._watch.fileno(), self._listen)
             places.forget()  # they may have gone before anybody listened
             return all(places.link(HOST, name) for name in self._links)
         waiting(self._watch)

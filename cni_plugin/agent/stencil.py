@@ -25,6 +25,7 @@ from cni_plugin.commands.add import Made, addressing_of, record_of
 from cni_plugin.commands.state import desired_state, owned
 from cni_plugin.kernel import nft, rtnl
 from cni_plugin.kernel.execute import Batch, Writes, rehearse
+from cni_plugin.kernel.host import Changes
 from cni_plugin.kernel.netlink import NLM_F_ACK, Message, encode
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.addresses import link_local
@@ -113,12 +114,13 @@ class Sheet:
 
 
 class Send(NamedTuple):
-    """A datagram. place as in execute.Batch; last: the number of its last message, the one that is
-    acknowledged."""
+    """A datagram. place and chains as in execute.Batch; last: the number of its last message, which
+    is the one that is acknowledged."""
 
     place: str
     sheet: Sheet
     last: int
+    chains: Changes = ()
 
 
 class Write(NamedTuple):
@@ -137,11 +139,21 @@ class Stencil(NamedTuple):
     reply: Sheet
 
 
+class Encoded(NamedTuple):
+    """A datagram and its last message's number; or, with -1, paths and their values."""
+
+    place: str
+    last: int
+    data: tuple[bytes, ...]
+    values: tuple[bytes, ...] = ()
+    chains: Changes = ()
+
+
 class Rendered(NamedTuple):
     """An ADD as bytes: what a stencil is cut from, and compared with."""
 
     pending: bytes
-    steps: tuple[tuple[str, int, tuple[bytes, ...], tuple[bytes, ...]], ...]
+    steps: tuple[Encoded, ...]
     done: bytes
     reply: bytes
 
@@ -264,13 +276,10 @@ def render(base: Base, kind: Kind, who: Subject, numbers: Numbers) -> Rendered:
     )
 
 
-def _encoded(
-    part: Batch | Writes, generation: int
-) -> tuple[str, int, tuple[bytes, ...], tuple[bytes, ...]]:
-    """(place, number of the last message or -1, datagram or paths, values)."""
+def _encoded(part: Batch | Writes, generation: int) -> Encoded:
     if isinstance(part, Writes):
         paths = tuple("/".join(one.path).encode() for one in part.sysctls)
-        return part.place, -1, paths, tuple(one.value.encode() for one in part.sysctls)
+        return Encoded(part.place, -1, paths, tuple(one.value.encode() for one in part.sysctls))
     messages: Sequence[Message] = part.messages
     last = FIRST + len(messages) - 1
     if not part.place:
@@ -280,7 +289,7 @@ def _encoded(
         encode(message, number, NLM_F_ACK if number == last else 0)
         for number, message in enumerate(messages, FIRST)
     )
-    return part.place, last, (data,), ()
+    return Encoded(part.place, last, (data,), (), part.chains)
 
 
 # cutting and filling -----------------------------------------------------------------------------
@@ -289,12 +298,12 @@ def _encoded(
 def _cut(rendered: Rendered, who: Subject, numbers: Numbers) -> Stencil:
     texts, values = who.texts(), {**who.numbers(), **numbers.values()}
     steps: list[Send | Write] = []
-    for place, last, data, written in rendered.steps:
-        if last < 0:
-            sheets = (Sheet(path, {"link": texts["link"]}) for path in data)
-            steps.append(Write(place, tuple(zip(sheets, written, strict=True))))
+    for step in rendered.steps:
+        if step.last < 0:
+            sheets = (Sheet(path, {"link": texts["link"]}) for path in step.data)
+            steps.append(Write(step.place, tuple(zip(sheets, step.values, strict=True))))
         else:
-            steps.append(Send(place, Sheet(data[0], values), last))
+            steps.append(Send(step.place, Sheet(step.data[0], values), step.last, step.chains))
     sheets = (Sheet(text, texts) for text in (rendered.pending, rendered.done, rendered.reply))
     pending, done, reply = sheets
     return Stencil(pending, tuple(steps), done, reply)
@@ -306,9 +315,9 @@ def filled(made: Stencil, who: Subject, numbers: Numbers) -> Rendered:
     return Rendered(
         made.pending.fill(texts),
         tuple(
-            (step.place, step.last, (step.sheet.fill(values),), ())
+            Encoded(step.place, step.last, (step.sheet.fill(values),), (), step.chains)
             if isinstance(step, Send)
-            else (
+            else Encoded(
                 step.place,
                 -1,
                 tuple(sheet.fill(texts) for sheet, _value in step.files),

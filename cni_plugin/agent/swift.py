@@ -17,7 +17,7 @@ from fcntl import ioctl
 from typing import NamedTuple
 
 from cni_plugin.agent.calls import Call, report
-from cni_plugin.agent.ground import Ground, Lookout
+from cni_plugin.agent.ground import Ground, Hear, Lookout
 from cni_plugin.agent.ports import Shared, Worker
 from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.stages import Stages
@@ -72,7 +72,9 @@ class _Stumble(Exception):
 class Swift:
     """For one thread, with a worker of its own."""
 
-    def __init__(self, shared: Shared, worker: Worker) -> None:
+    def __init__(self, shared: Shared, worker: Worker, hear: Hear) -> None:
+        """hear: see ground.Lookout."""
+        self._hear = hear
         self._shared = shared
         self._worker = worker
         self._host = worker.host
@@ -84,7 +86,9 @@ class Swift:
             memory=shared.memory,
         )
         self._own_netns = netns_identity(shared.netns)
-        self._ready: dict[tuple[int, Kind], _Ready] = {}
+        self._ready: dict[
+            tuple[int, Kind], list[_Ready]
+        ] = {}  # with and without the network's chain
         self._lookouts: dict[tuple[int, Kind], Lookout] = {}
         self._fit: dict[int, tuple[NetConf, bool]] = {}  # kept alive: the id stays its own
 
@@ -151,17 +155,20 @@ class Swift:
         if lookout is None:
             if len(self._lookouts) >= KINDS_MAX:
                 self.close()
-            lookout = self._lookouts[name] = Lookout(self._host, conf, kind)
-        ground, known = lookout.ground(), self._ready.get(name)
+            lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
+        ground = lookout.ground()
         if ground is None:
             return None
-        if known is None or not ground.like(known.ground):
-            stencil = cut(Base(conf, ground.facts, ground.found, ground.indexes), kind)
-            if stencil is None:
-                return None
-            known = _Ready(lookout, ground, stencil)
-        self._ready[name] = known = known._replace(ground=ground)
-        return known
+        known = self._ready.setdefault(name, [])
+        for ready in known:
+            if ground.like(ready.ground):
+                return ready._replace(ground=ground)
+        stencil = cut(Base(conf, ground.facts, ground.found, ground.indexes), kind)
+        if stencil is None:
+            return None
+        del known[:-1]
+        known.append(_Ready(lookout, ground, stencil))
+        return known[-1]
 
     # the call
 
@@ -268,13 +275,13 @@ class Swift:
         def datagram(generation: int) -> bytes:
             return step.sheet.fill({**values, GENERATION_HOLE: GENERATION.pack(generation)})
 
-        if self._host.exchange_filter(datagram, step.last):
+        if self._host.exchange_filter(datagram, step.last, step.chains):
             return
         self._host.close()
         ground = ready.lookout.look()
         if ground is None or not ground.like(ready.ground):
             raise _Stumble
-        if not self._host.exchange_filter(datagram, step.last):
+        if not self._host.exchange_filter(datagram, step.last, step.chains):
             raise _Stumble
 
     def _write_values(self, step: Write, netns_fd: int, texts: dict[str, bytes]) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 
 from cni_plugin.cni.errors import CNIError, KernelRefused
+from cni_plugin.filter.masquerade import is_network_chain
 from cni_plugin.filter.tables import DATA_MAPS
 from cni_plugin.kernel import nft, rtnl, sysctl
+from cni_plugin.kernel.host import Changes
 from cni_plugin.kernel.netlink import KernelError, Line, Message
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.objects import (
@@ -37,6 +39,7 @@ from cni_plugin.model.objects import (
     Up,
     Veth,
     Vxlan,
+    key,
 )
 from cni_plugin.model.plan import Step, describe
 from ipam.lean_typing import NamedTuple
@@ -87,10 +90,11 @@ def apply(places: Places, steps: Sequence[Step], *, stop: bool) -> Outcome:
 
 class Batch(NamedTuple):
     """Messages that go in one datagram. place: of the rtnetlink socket; "": one transaction of
-    nftables."""
+    nftables. chains: those that it makes, as they are then."""
 
     place: str
     messages: tuple[Message, ...]
+    chains: Changes = ()
 
 
 class Writes(NamedTuple):
@@ -105,8 +109,9 @@ def rehearse(places: Places, steps: Sequence[Step]) -> Iterator[Batch | Writes]:
     a step that takes more than messages and values, StepFailed for a link that is not known."""
     for channel, group in groupby(steps, _channel):
         part = tuple(group)
-        if channel is _through_filter:
-            yield Batch("", tuple(message for step in _tables(part) for message in step))
+        if channel is _through_filter and not any(map(_is_port, part)):
+            messages = (message for step in _tables(part) for message in step)
+            yield Batch("", tuple(messages), _chain_changes(part))
         elif channel in (_host_sysctls, _pod_sysctls):
             place = POD if channel is _pod_sysctls else HOST
             yield Writes(place, tuple(s.wanted for s in part if isinstance(s.wanted, Sysctl)))
@@ -490,8 +495,11 @@ def _transaction(places: Places, steps: tuple[Step, ...], stop: bool) -> Outcome
     blame."""
     try:
         messages = [message for step in _tables(steps) for message in step]
-        chains = any(isinstance(step.subject, (RuleChain, FilterTable)) for step in steps)
-        places.on_host.commit(messages, chains=chains)
+        changes = _chain_changes(steps)
+        whole = any(isinstance(step.subject, FilterTable) for step in steps)
+        places.on_host.commit(
+            messages, chains=whole or bool(changes), changes=None if whole else changes
+        )
     except KernelError as error:
         if stop or len(steps) == 1:
             return _filter_refused(places, steps, error)
@@ -512,6 +520,16 @@ def _settled(places: Places, ports: tuple[Step, ...], stop: bool) -> tuple[CNIEr
     return host_ports.settle(places, ports, gaining=stop)
 
 
+def _chain_changes(steps: Iterable[Step]) -> Changes:
+    """The chains that are made or taken away, as they are then."""
+    chains = ((step.subject, step.wanted) for step in steps)
+    return tuple(
+        (key(subject), wanted if isinstance(wanted, RuleChain) else None)
+        for subject, wanted in chains
+        if isinstance(subject, RuleChain)
+    )
+
+
 def _filter_refused(places: Places, steps: tuple[Step, ...], error: KernelError) -> Outcome:
     removing = all(step.wanted is None for step in steps)
     if removing and error.errno in (*GONE, *IN_USE):
@@ -527,8 +545,13 @@ def _filter_refused(places: Places, steps: tuple[Step, ...], error: KernelError)
 
 
 def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
-    """The transaction, a list of messages a step; tables and sets first when a chain is made."""
-    families = {step.wanted.family: None for step in steps if isinstance(step.wanted, RuleChain)}
+    """The transaction, a list of messages a step; tables and sets first when a chain is made
+    that every node has: a network's own comes after those."""
+    families = {
+        step.wanted.family: None
+        for step in steps
+        if isinstance(step.wanted, RuleChain) and not is_network_chain(step.wanted)
+    }
     for family in families:
         yield list(nft.new_table(family))
     # The transaction is one moment, so what goes may go first: a range takes no other one into it.

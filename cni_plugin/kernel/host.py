@@ -22,21 +22,38 @@ from ipam.lean_typing import NamedTuple, Protocol
 RECENT_S = 1.0  # how old the node's own settings may be that a new attachment counts on
 
 
+Changes = Sequence[tuple[Key, RuleChain | None]]  # chains as they are from now on; None: gone
+CHANGES_MAX = 256  # that are remembered: who has looked longer ago reads the rules
+IN_FLIGHT_S = 0.005  # for a transaction that is under way; one takes less than a millisecond
+
+
 class Commits:
-    """How many transactions the workers of this process have committed that left the chains as
-    they were (`count`); shared by them. While one is under way (`begun` is more than `ended`)
-    nobody knows whether the kernel's number has it already."""
+    """What the workers of this process have committed: how many transactions (`count`) of which
+    all know what they did to the chains, and what that was. While one is under way (`begun` is
+    more than `ended`) nobody knows whether the kernel's number has it already."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
         self._alone = allocate_lock()
+        self._changes: list[tuple[Key, RuleChain | None]] = []
+        self._forgotten = 0
         self.count = 0
         self.begun = 0
         self.ended = 0
 
+    @property
+    def changes(self) -> int:
+        """How many chains have been changed so far."""
+        return self._forgotten + len(self._changes)
+
+    def since(self, number: int) -> Changes | None:
+        """The changes after so many; None when they are no longer known."""
+        start = number - self._forgotten
+        return None if start < 0 else self._changes[start:]
+
     @contextmanager
-    def one(self, *, counted: bool) -> Iterator[None]:
-        """A transaction is under way. counted: it leaves the chains as they are."""
+    def one(self, *, counted: bool, changes: Changes = ()) -> Iterator[None]:
+        """A transaction is under way. counted: what it does to chains is in changes."""
         with self._alone:
             with self._lock:
                 self.begun += 1
@@ -47,16 +64,31 @@ class Commits:
             finally:
                 with self._lock:
                     self.count += done
+                    self._changes += changes if done else ()
+                    self._trim()
                     self.ended += 1
 
-    def exactly(self, work: Callable[[int], bool]) -> bool:
-        """A transaction that leaves the chains as they are, by one who has to know how many there
-        were. work: gets that number, and answers whether it has committed. The kernel takes one
-        at a time too, so nobody waits for longer."""
+    def exactly(self, work: Callable[[int], bool], changes: Changes = ()) -> bool:
+        """A transaction by one who has to know how many there were. work: gets that number, and
+        answers whether it has committed. The kernel takes one at a time too, so nobody waits for
+        longer."""
+        done = False
         with self.one(counted=False):
             done = work(self.count)
-            self.count += done
-            return done
+            with self._lock:
+                self.count += done
+                self._changes += changes if done else ()
+        return done
+
+    def settle(self) -> None:
+        """Waits for a transaction that is under way, not for long."""
+        if self._alone.acquire(timeout=IN_FLIGHT_S):
+            self._alone.release()
+
+    def _trim(self) -> None:
+        if len(self._changes) > 2 * CHANGES_MAX:
+            self._forgotten += CHANGES_MAX
+            del self._changes[:CHANGES_MAX]
 
 
 class _Seen(NamedTuple):
@@ -96,6 +128,7 @@ class Host:
         self._policies: dict[str, str | None] = {}
         # The rule set's generation less our commits: the same as long as nobody else commits.
         self._foreign = -1
+        self._changes = 0  # of our own, which what was seen knows of
         self._looked = False
         self._recent: dict[object, tuple[float, str | None]] = {}
 
@@ -172,12 +205,19 @@ class Host:
         """nftables' generation less this process's commits, as last seen; -1: nobody knows."""
         return self._foreign
 
-    def exchange_filter(self, datagram: Callable[[int], bytes], last: int) -> bool:
-        """One encoded transaction that leaves the chains as they are, refused where they are not
-        those last seen. datagram: makes it of the generation it counts on. See Socket.exchange."""
+    @property
+    def chain_changes(self) -> int:
+        """How many chains this process has changed so far."""
+        return self._commits.changes
+
+    def exchange_filter(
+        self, datagram: Callable[[int], bytes], last: int, changes: Changes = ()
+    ) -> bool:
+        """One encoded transaction, refused where the rules are not those last seen. datagram: makes
+        it of the generation it counts on. See Socket.exchange."""
         socket = self.filter
         return self._commits.exactly(
-            lambda ours: socket.exchange(datagram(self._foreign + ours), last)
+            lambda ours: socket.exchange(datagram(self._foreign + ours), last), changes
         )
 
     def look_again(self) -> None:
@@ -186,15 +226,30 @@ class Host:
 
     def _keep_or_forget(self) -> None:
         """Every commit, whoever makes it, raises the generation by one: when it has risen by more
-        than this process has committed, nothing that was seen counts."""
+        than this process has committed, nothing that was seen counts. What others of this process
+        did to the chains is known."""
         if self._looked:
             return
-        foreign = self._foreign_now()
-        if foreign != self._foreign or foreign == -1:
+        if self._commits.begun != self._commits.ended:
+            self._commits.settle()
+        changes, foreign = self._commits.changes, self._foreign_now()
+        own = self._commits.since(self._changes)
+        if foreign != self._foreign or foreign == -1 or own is None:
             self._chains.clear()
             self._policies.clear()
             self._foreign = foreign
+        else:
+            for name, made in own:
+                self._follow(name, made)
+        self._changes = changes
         self._looked = True
+
+    def _follow(self, name: Key, made: RuleChain | None) -> None:
+        known = self._chains.get(name)
+        if made is not None:
+            self._chains[name] = _Seen(made, made)
+        elif known is not None:
+            self._chains[name] = known._replace(found=None)
 
     def _foreign_now(self) -> int:
         """-1 when it cannot be told: a number that is wrong for a moment may be the right one
@@ -206,13 +261,17 @@ class Host:
         foreign = nft.generation(socket) - ours.count
         return foreign if ours.begun == ended else -1
 
-    def commit(self, messages: Sequence[Message], *, chains: bool) -> None:
-        """One transaction. chains: it makes or takes away some, so that every worker's view of
-        them is old. Raises KernelError."""
+    def commit(
+        self, messages: Sequence[Message], *, chains: bool, changes: Changes | None = None
+    ) -> None:
+        """One transaction. chains: it makes or takes away some; changes: which, or every worker's
+        view of them is old. Raises KernelError."""
         if not messages:
             return
         try:
-            with self._commits.one(counted=not chains):
+            with self._commits.one(
+                counted=not chains or changes is not None, changes=changes or ()
+            ):
                 nft.transaction(self.filter, messages)
         except KernelError:
             self._foreign = -1  # it may have counted on what is no longer so

@@ -174,12 +174,27 @@ def test_what_an_element_in_the_way_costs_is_undone_and_done_anew(
     link = host_end(result)
     agent.run("DEL", pod, document)
     before = snapshot()
-    node.run("nft", "add", "element", "bridge", "podwire", "mac_ports", f'{{ "{link}" }}')
+    node.run("nft", "add", "element", "bridge", "podwire", "ports", f'{{ "{link}" }}')
     result = agent.run("ADD", pod, document)
     assert quick(agent, 3) == [False, True, False]
     agent.run("CHECK", pod, {**document, "prevResult": result})
     agent.run("DEL", pod, document)
     wait_until(lambda: left(before, snapshot()) == [], "nothing is left")
+
+
+def test_a_networks_first_pod_brings_its_chain_and_the_last_takes_it(
+    node: Node, agent: Agent, call: Call
+) -> None:
+    document = conf(ipMasq=True)
+    for _ in range(3):
+        pods = [node.pod(), node.pod()]
+        for pod in pods:
+            result = agent.run("ADD", pod, document)
+            call("CHECK", pod, {**document, "prevResult": result}, **OFF).ok()
+        for pod in pods:
+            agent.run("DEL", pod, document)
+        assert "masq-" not in node.run("nft", "list", "ruleset").stdout
+    assert quick(agent, 6) == [False, *[True] * 5]
 
 
 def test_a_full_range_is_told_as_ever(node: Node, agent: Agent, call: Call, snapshot: Snap) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from cni_plugin.filter import masquerade
 from cni_plugin.kernel import nft
-from cni_plugin.kernel.host import Commits, Host
+from cni_plugin.kernel.host import CHANGES_MAX, Commits, Host
 from cni_plugin.kernel.namespace import inside
 from cni_plugin.kernel.netlink import KernelError, Message, Socket
-from cni_plugin.model.objects import Element
+from cni_plugin.model.objects import Element, key
 from tests.support.node import Node
 
 LIMIT_S = 10.0
@@ -89,5 +89,40 @@ def test_after_a_refusal_the_rules_are_read_again(workers: tuple[Host, Host]) ->
     element = Element("inet", "masq4", ("10.0.0.2",), goto=chain.name, owner="pwabc")
     with pytest.raises(KernelError):
         looker.commit([nft.new_element(element)], chains=False)
+    looker.look_again()
+    assert looker.chains([chain]) == []
+
+
+def test_what_others_of_the_process_did_to_the_chains_is_known(
+    workers: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looker, other = workers
+    chain = masquerade.network_chain(())
+    made, gone = [(key(chain), chain)], [(key(chain), None)]
+    other.commit([*nft.new_table("inet"), *nft.new_chain(chain)], chains=True, changes=made)
+    assert looker.chains([chain]) == [chain]
+    asked: list[object] = []
+    monkeypatch.setattr(nft, "observe_chains", lambda _socket, wanted: asked.extend(wanted) or [])
+    for messages, changes, seen in (
+        (nft.delete_chain(chain), gone, []),
+        (nft.new_chain(chain), made, [chain]),
+    ):
+        other.commit([*messages], chains=True, changes=changes)
+        looker.look_again()
+        assert looker.chains([chain]) == seen
+    assert asked == []
+
+
+def test_who_looks_seldom_reads_again(workers: tuple[Host, Host]) -> None:
+    """What was done to the chains is not remembered for ever."""
+    looker, other = workers
+    chain = masquerade.network_chain(())
+    other.commit([*nft.new_table("inet"), *nft.new_chain(chain)], chains=True)
+    assert looker.chains([chain]) == [chain]
+    for _ in range(CHANGES_MAX + 1):
+        for messages, made in ((nft.delete_chain(chain), None), (nft.new_chain(chain), chain)):
+            other.commit([*messages], chains=True, changes=[(key(chain), made)])
+    other.commit([*nft.delete_chain(chain)], chains=True, changes=[(key(chain), None)])
+    assert other._commits.since(0) is None
     looker.look_again()
     assert looker.chains([chain]) == []
