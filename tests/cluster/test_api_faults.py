@@ -162,7 +162,7 @@ def test_no_packet_is_lost_by_what_the_api_does(
         routes(a, "10.244.2.0/24")
     assert (traffic.lost, traffic.whole) == (0, True)
     by_list = sum("gone" in fault.__name__ for life in lives for fault in life)
-    assert told(a, "all nodes are listed anew") == by_list
+    wait_until(lambda: told(a, "all nodes are listed anew") == by_list, "lists are told")
 
 
 def test_a_start_without_a_range_after_changes_and_without_an_api(
@@ -322,6 +322,7 @@ def _addresses_change_their_order(fabric: KubeFabric, a: Member, b: Member) -> N
     fabric.put(b, pod_cidrs=entry["podCIDRs"][::-1], addresses=entry["addresses"][::-1])
     mark = fabric.ghost(33)  # comes after it
     wait_until(lambda: mark in a.routes(), "that was heard", RECOVERY_S)
+    wait_until(lambda: told(a, "cluster: programmed") > before, "that is told")
     assert told(a, "cluster: programmed") == before + 1, "the order alone changes nothing"
 
 

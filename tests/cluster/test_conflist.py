@@ -110,7 +110,7 @@ def test_what_stands_in_its_way_is_told(fabric: Fabric) -> None:
     template.write_text("{")
     (folder / "05-theirs.conflist").write_text("{}")
     says(a, 'conflist: /etc/cni/net.d also holds "05-theirs.conflist", "87-theirs.conf"')
-    assert _warned(a, "the template is no good")
+    wait_until(lambda: _warned(a, "the template is no good"), "the template is told")
     assert plugin(a)["mode"] == "ptp"
     made["name"] = "renamed"
     template.write_text(json.dumps(made))
