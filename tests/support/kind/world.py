@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support import need
 from tests.support.kind.cluster import KindCluster
-from tests.support.kind.release import ROOT, build_tree, release, renamed
+from tests.support.kind.release import ROOT, build_content, release, renamed
 from tests.support.kind.scenes import World, install
 from tests.support.node import open_node
 
@@ -24,9 +24,9 @@ def opened(folder: Path, rounds: int) -> Iterator[World]:
     need.node_root(NODE_ROOT)
     need.tool("busybox", "busybox-static")
     need.tool("gcc")
-    tree = build_tree(folder / "tree")
-    this = release(tree, folder / "this.tar")
-    later = release(renamed(tree, folder / "later", LATER), folder / "later.tar")
+    content = build_content(folder / "this")
+    this = release(content, folder / "this.tar")
+    later = release(renamed(content, folder / "later", LATER), folder / "later.tar")
     with open_node("hub", folder) as hub, KindCluster(hub, NODE_ROOT, folder) as cluster:
         for name in ("a", "b"):
             cluster.join(name)
