@@ -155,7 +155,7 @@ class KindCluster:
         return daemon
 
     def verify_uninstalled(self, node: KindNode, release: Release) -> str:
-        """What `podwire uninstall --verify` says in that pod; AssertionError unless it is content."""
+        """What `podwire uninstall --verify` says in that pod. AssertionError: something is left."""
         spec = _pod_spec(UNINSTALL)
         look = spec["initContainers"][0] | {"args": ["uninstall", "--root", "/host", "--verify"]}
         once = self._daemon(node, release, spec | {"initContainers": [look], "containers": []})
@@ -173,7 +173,13 @@ class KindCluster:
 
     def wait_ready(self, node: KindNode) -> None:
         """Until the agent says that it is, and the runtime has a network for pods."""
-        wait_until(lambda: self._agent_ready(node), f"{node.name}'s agent is ready", 30)
+        try:
+            wait_until(lambda: self._agent_ready(node), f"{node.name}'s agent is ready", 30)
+        except AssertionError as error:
+            log = self.daemons[node.name].log("agent").splitlines()
+            told = [line for line in log if "message=call" not in line]
+            error.add_note("\n".join([self.page(node, "/readyz")[1], *told]))
+            raise
         wait_until(lambda: node.cri.network_condition()[0], "the runtime has the config list", 10)
 
     def _agent_ready(self, node: KindNode) -> bool:

@@ -22,6 +22,8 @@ from tests.support.kind.image import archive
 
 ROOT = Path(__file__).resolve().parents[3]
 TREE = "usr/lib/podwire"
+INSTALLED = "/opt/podwire/current"  # where launchers look for it on a node
+PACKAGES = ("cni_plugin", "ipam")
 # Where the DaemonSet mounts something: a read-only root cannot make them.
 PLACES = (
     "dev", "etc/cni/net.d", "etc/podwire", "host", "proc", "run", "sys", "tmp",
@@ -56,19 +58,56 @@ def build_content(to: Path) -> Path:
 def renamed(content: Path, to: Path, version: str) -> Path:
     """The same as another version: what it calls itself, and so its content's digest."""
     shutil.copytree(content, to, symlinks=True)
-    tree = to / TREE
-    compiled = next(tree.glob("lib/python3*/cni_plugin/__init__.pyc"))
-    source = to.with_suffix(".py")
-    source.write_text(f'__version__ = "{version}"\n')
-    py_compile.compile(
-        str(source), str(compiled), doraise=True,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    _call(to, version)
+    return to
+
+
+def of_commit(content: Path, to: Path, commit: str) -> Path:
+    """The same with podwire's own code as it was at that commit, its launcher too. The version is
+    0.0.0-COMMIT."""
+    source = to.with_suffix(".source")
+    source.mkdir()
+    wanted = [*PACKAGES, "hack/launcher.sh"]
+    packed = subprocess.run(
+        ["git", "-C", ROOT, "archive", commit, *wanted], stdout=subprocess.PIPE, check=True
+    )
+    subprocess.run(["tar", "-x", "-C", source], input=packed.stdout, check=True)
+    shutil.copytree(content, to, symlinks=True)
+    lib = next((to / TREE).glob("lib/python3*/cni_plugin")).parent
+    for package in PACKAGES:
+        shutil.rmtree(lib / package)
+        for file in (source / package).rglob("*.*"):
+            target = lib / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".py":
+                _compile(file, target.with_suffix(".pyc"))
+            else:
+                target.write_bytes(file.read_bytes())
+    (to / TREE / "bin" / "podwire").unlink()
+    subprocess.run(
+        [source / "hack" / "launcher.sh", to / TREE / "bin" / "podwire"],
+        env={**os.environ, "PYTHON_TREE": INSTALLED}, check=True,
     )  # fmt: skip
+    _call(to, f"0.0.0-{commit}")
+    return to
+
+
+def _call(content: Path, version: str) -> None:
+    """The tree's version is this one from now on."""
+    tree = content / TREE
+    source = content.with_suffix(".py")
+    source.write_text(f'__version__ = "{version}"\n')
+    _compile(source, next(tree.glob("lib/python3*/cni_plugin/__init__.pyc")))
     source.unlink()
     about = json.loads((tree / "RELEASE").read_text())
     (tree / "RELEASE").write_text(json.dumps(about | {"version": version}) + "\n")
     _list_files(tree)
-    return to
+
+
+def _compile(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(source), str(target), doraise=True, invalidation_mode=unchecked)
 
 
 def _list_files(tree: Path) -> None:
