@@ -31,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-node ARGS=...")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="upgrades, there and back")
     parser.add_argument("--only", default="", help="scenes whose name has this in it")
+    parser.add_argument("--commit", default="", help="whose code is upgraded, else the same")
     arguments = parser.parse_args()
     if os.environ.get("PODWIRE_SANDBOX") in {None, str(Path("/proc/self/ns/net").readlink())}:
         sys.exit("podwire: run it as `make test-node`: it must not touch this machine")
@@ -42,7 +43,7 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="podwire-node-") as folder,
-            opened(Path(folder), arguments.rounds) as world,
+            opened(Path(folder), arguments.rounds, arguments.commit) as world,
         ):
             _tell(True, "install", time.monotonic() - began, "")
             failed = sum(not _play(scene, world) for scene in chosen)

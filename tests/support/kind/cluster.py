@@ -29,6 +29,7 @@ from tests.support.node import Node, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 MANIFEST = ROOT / "manifests" / "podwire.yaml"
+UNINSTALL = ROOT / "manifests" / "uninstall.yaml"
 HUB = "192.0.2.254"
 HUB_V6 = "2001:db8:1::fe"
 API_PORT = 6443
@@ -40,7 +41,7 @@ try:
     answer = urllib.request.urlopen(sys.argv[1], timeout=5)
 except urllib.error.HTTPError as error:
     answer = error
-print(answer.status, answer.read().decode())
+print(answer.status, answer.read().decode(), end="")
 """
 
 
@@ -127,14 +128,16 @@ class KindCluster:
 
     def install(self, node: KindNode, release: Release, *, without: str = "") -> DaemonPod:
         """The DaemonSet's pod on that node is started. without: a part of its spec."""
-        daemon = self._daemon(node, release, without)
+        daemon = self._daemon(
+            node, release, _pod_spec(MANIFEST) | ({without: []} if without else {})
+        )
         self.daemons[node.name] = daemon
         daemon.start()
         return daemon
 
     def install_only(self, node: KindNode, release: Release) -> None:
         """The launchers and the tree of that release, beside whatever agent is there."""
-        once = self._daemon(node, release, "containers")
+        once = self._daemon(node, release, _pod_spec(MANIFEST) | {"containers": []})
         once.start()
         once.stop()
 
@@ -144,18 +147,39 @@ class KindCluster:
         self.install(node, release, without="" if install else "initContainers")
         self.wait_ready(node)
 
-    def _daemon(self, node: KindNode, release: Release, without: str) -> DaemonPod:
-        spec = document(MANIFEST, "DaemonSet")["spec"]["template"]["spec"]
+    def uninstall(self, node: KindNode, release: Release) -> DaemonPod:
+        """The DaemonSet is deleted, and the other one's pod begun in its place."""
+        self.daemons.pop(node.name).stop()
+        daemon = self._daemon(node, release, _pod_spec(UNINSTALL))
+        daemon.begin()
+        return daemon
+
+    def verify_uninstalled(self, node: KindNode, release: Release) -> str:
+        """What `podwire uninstall --verify` says in that pod. AssertionError: something is left."""
+        spec = _pod_spec(UNINSTALL)
+        look = spec["initContainers"][0] | {"args": ["uninstall", "--root", "/host", "--verify"]}
+        once = self._daemon(node, release, spec | {"initContainers": [look], "containers": []})
+        once.start()
+        said = once.log("uninstall")
+        once.stop()
+        return said
+
+    def _daemon(self, node: KindNode, release: Release, spec: dict[str, Any]) -> DaemonPod:
         return DaemonPod(
-            node, f"podwire-{release.version}-{time.monotonic_ns()}",
-            spec | ({without: []} if without else {}), release.image,
+            node, f"podwire-{release.version}-{time.monotonic_ns()}", spec, release.image,
             files={"config": self._config(), "api": {"token": "t", "ca.crt": ""}},
             environ={"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"},
         )  # fmt: skip
 
     def wait_ready(self, node: KindNode) -> None:
         """Until the agent says that it is, and the runtime has a network for pods."""
-        wait_until(lambda: self._agent_ready(node), f"{node.name}'s agent is ready", 30)
+        try:
+            wait_until(lambda: self._agent_ready(node), f"{node.name}'s agent is ready", 30)
+        except AssertionError as error:
+            log = self.daemons[node.name].log("agent").splitlines()
+            told = [line for line in log if "message=call" not in line]
+            error.add_note("\n".join([self.page(node, "/readyz")[1], *told]))
+            raise
         wait_until(lambda: node.cri.network_condition()[0], "the runtime has the config list", 10)
 
     def _agent_ready(self, node: KindNode) -> bool:
@@ -165,13 +189,7 @@ class KindCluster:
 
     def page(self, node: KindNode, path: str) -> tuple[int, str]:
         """Of the agent, as kubelet's probes ask for it; (0, "") when nobody answers."""
-        url = f"http://127.0.0.1:9750{path}"
-        got = subprocess.run(
-            ["nsenter", f"--net={node.netns}", sys.executable, "-I", "-S", "-c", _GET, url],
-            capture_output=True, text=True, check=False, timeout=10,
-        )  # fmt: skip
-        status, _, text = got.stdout.partition(" ")
-        return (int(status), text) if got.returncode == 0 else (0, "")
+        return get(node.netns, f"http://127.0.0.1:9750{path}")
 
     def _config(self) -> dict[str, str]:
         """The manifest's files, with this cluster's API and ranges."""
@@ -185,7 +203,22 @@ class KindCluster:
         return {**files, "agent.yaml": yaml.safe_dump(config)}
 
 
+def _pod_spec(manifest: Path) -> dict[str, Any]:
+    """Of its DaemonSet."""
+    return dict(document(manifest, "DaemonSet")["spec"]["template"]["spec"])
+
+
 def document(manifest: Path, kind: str) -> dict[str, Any]:
     """The one of that kind in a manifest."""
     every = yaml.safe_load_all(manifest.read_text())
     return dict(next(one for one in every if one["kind"] == kind))
+
+
+def get(netns: str | Path, url: str) -> tuple[int, str]:
+    """A page, asked for in that network by this machine's Python; (0, "") when nobody answers."""
+    got = subprocess.run(
+        ["nsenter", f"--net={netns}", sys.executable, "-I", "-S", "-c", _GET, url],
+        capture_output=True, text=True, check=False, timeout=10,
+    )  # fmt: skip
+    status, _, text = got.stdout.partition(" ")
+    return (int(status), text) if got.returncode == 0 else (0, "")

@@ -64,9 +64,11 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     },
     "Capability": {"addCapabilities": (1, "*string"), "dropCapabilities": (2, "*string")},
     "SecurityProfile": {"profileType": (1, "int32")},
+    "Int64": {"value": (1, "int64")},
     "ContainerSecurity": {
         "capabilities": (1, "Capability"), "privileged": (2, "bool"),
-        "namespaceOptions": (3, "NamespaceOption"), "readonlyRootfs": (7, "bool"),
+        "namespaceOptions": (3, "NamespaceOption"), "runAsUser": (5, "Int64"),
+        "readonlyRootfs": (7, "bool"),
         "noNewPrivs": (11, "bool"), "maskedPaths": (13, "*string"),
         "readonlyPaths": (14, "*string"), "seccomp": (15, "SecurityProfile"),
     },

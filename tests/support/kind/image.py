@@ -19,10 +19,7 @@ MEDIA = "application/vnd.oci.image"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # A name that no registry has: nothing may be fetched.
 SHELL_IMAGE = "podwire.invalid/shell:1"
-APPLETS = (
-    "cat", "grep", "hostname", "httpd", "ip", "nc", "nslookup", "ping", "ping6", "sh", "sleep",
-    "wget",
-)  # fmt: skip
+APPLETS = ("cat", "hostname", "httpd", "ip", "ping", "sh", "sleep")
 Blobs = dict[str, bytes]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.kind.cri import Json
+from tests.support.kind.image import SHELL_IMAGE
 from tests.support.kind.node import KindNode
 from tests.support.kind.pod import KindPod
 from tests.support.node import wait_until
@@ -39,7 +40,7 @@ CONTAINER_KEYS = {
 }  # fmt: skip
 SECURITY_KEYS = {
     "allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem", "seccompProfile",
-    "privileged",
+    "privileged", "runAsNonRoot", "runAsUser",
 }  # fmt: skip
 UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 CFS_PERIOD_US = 100_000
@@ -72,12 +73,24 @@ class DaemonPod:
     def start(self) -> None:
         """Init containers, one after the other; then the containers. AssertionError when one of the
         former fails, with its log."""
+        self.begin()
+        self.go_on()
+
+    def begin(self) -> None:
+        """The first of its containers is started."""
         self.pod.run_sandbox()
-        for container in self.spec.get("initContainers", []):
+        for container in self.spec.get("initContainers", self.spec["containers"])[:1]:
             self._start(container)
+
+    def go_on(self) -> None:
+        """The others, each init container when the one before has ended."""
+        for container in self.spec.get("initContainers", []):
+            if container["name"] not in self.containers:
+                self._start(container)
             self.wait(container["name"])
         for container in self.spec["containers"]:
-            self._start(container)
+            if container["name"] not in self.containers:
+                self._start(container)
 
     def wait(self, name: str, status: int = 0) -> None:
         """Until it has exited with that status."""
@@ -135,9 +148,11 @@ class DaemonPod:
     def _start(self, container: Mapping[str, Any]) -> None:
         _known(container["name"], container, CONTAINER_KEYS)
         name = container["name"]
+        # Of podwire's own there is one here; any other's part is to be there.
+        image = self.image if container["image"].startswith("podwire") else SHELL_IMAGE
         config: Json = {
             "metadata": {"name": name},
-            "image": {"image": self.image},
+            "image": {"image": image},
             "command": container.get("command", []),
             "args": container.get("args", []),
             "envs": self._envs(container.get("env", [])),
@@ -173,7 +188,9 @@ class DaemonPod:
         _known("securityContext", wanted, SECURITY_KEYS)
         profile = wanted.get("seccompProfile", {"type": "Unconfined"})["type"]
         capabilities = wanted.get("capabilities", {})
+        user = {"runAsUser": {"value": wanted["runAsUser"]}} if "runAsUser" in wanted else {}
         return {
+            **user,
             "capabilities": {
                 "addCapabilities": capabilities.get("add", []),
                 "dropCapabilities": capabilities.get("drop", []),

@@ -1,17 +1,19 @@
 """Images of podwire: of this tree, and as other versions for upgrades.
 
-The image's content is what hack/image lays out; where that is not at hand, the Python tree in the
-places that it has in the image.
+The image's content is what hack/image/stage.sh lays out for the Dockerfile too; its base, Debian
+with iptables, is left out: a node's iptables are not what is tried here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import py_compile
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +21,12 @@ from typing import NamedTuple
 from tests.support.kind.image import archive
 
 ROOT = Path(__file__).resolve().parents[3]
-IN_IMAGE = Path("usr/lib/podwire")
+TREE = "usr/lib/podwire"
+INSTALLED = "/opt/podwire/current"  # where launchers look for it on a node
+PACKAGES = ("cni_plugin", "ipam")
 # Where the DaemonSet mounts something: a read-only root cannot make them.
 PLACES = (
-    "dev", "etc/cni/net.d", "etc/podwire", "host", "proc", "run", "sys", "tmp", "usr/local/bin",
+    "dev", "etc/cni/net.d", "etc/podwire", "host", "proc", "run", "sys", "tmp",
     "var/lib/cni", "var/lib/podwire", "var/run/secrets",
 )  # fmt: skip
 CONFIG = {
@@ -40,31 +44,70 @@ class Release(NamedTuple):
     archive: Path
 
 
-def build_tree(to: Path) -> Path:
-    """podwire's Python tree, of what is installed beside this Python."""
-    command = [sys.executable, ROOT / "hack" / "tree", to]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def build_content(to: Path) -> Path:
+    """What the image has beside its base, of what is installed beside this Python."""
+    site = {"PYTHON": sys.executable, "SITE": sysconfig.get_path("purelib")}
+    done = subprocess.run(
+        [ROOT / "hack" / "image" / "stage.sh", to],
+        env={**os.environ, **site}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return to
 
 
-def renamed(tree: Path, to: Path, version: str) -> Path:
-    """The same tree as another version: what it calls itself, and so its content's digest."""
-    shutil.copytree(tree, to, symlinks=True)
-    compiled = next(to.glob("lib/python3*/cni_plugin/__init__.pyc"))
-    source = to.with_suffix(".py")
-    source.write_text(f'__version__ = "{version}"\n')
-    compiled.unlink()
-    py_compile.compile(
-        str(source), str(compiled), doraise=True,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+def renamed(content: Path, to: Path, version: str) -> Path:
+    """The same as another version: what it calls itself, and so its content's digest."""
+    shutil.copytree(content, to, symlinks=True)
+    _call(to, version)
+    return to
+
+
+def of_commit(content: Path, to: Path, commit: str) -> Path:
+    """The same with podwire's own code as it was at that commit, its launcher too. The version is
+    0.0.0-COMMIT."""
+    source = to.with_suffix(".source")
+    source.mkdir()
+    wanted = [*PACKAGES, "hack/launcher.sh"]
+    packed = subprocess.run(
+        ["git", "-C", ROOT, "archive", commit, *wanted], stdout=subprocess.PIPE, check=True
+    )
+    subprocess.run(["tar", "-x", "-C", source], input=packed.stdout, check=True)
+    shutil.copytree(content, to, symlinks=True)
+    lib = next((to / TREE).glob("lib/python3*/cni_plugin")).parent
+    for package in PACKAGES:
+        shutil.rmtree(lib / package)
+        for file in (source / package).rglob("*.*"):
+            target = lib / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".py":
+                _compile(file, target.with_suffix(".pyc"))
+            else:
+                target.write_bytes(file.read_bytes())
+    (to / TREE / "bin" / "podwire").unlink()
+    subprocess.run(
+        [source / "hack" / "launcher.sh", to / TREE / "bin" / "podwire"],
+        env={**os.environ, "PYTHON_TREE": INSTALLED}, check=True,
     )  # fmt: skip
+    _call(to, f"0.0.0-{commit}")
+    return to
+
+
+def _call(content: Path, version: str) -> None:
+    """The tree's version is this one from now on."""
+    tree = content / TREE
+    source = content.with_suffix(".py")
+    source.write_text(f'__version__ = "{version}"\n')
+    _compile(source, next(tree.glob("lib/python3*/cni_plugin/__init__.pyc")))
     source.unlink()
     about = json.loads((tree / "RELEASE").read_text())
-    (to / "RELEASE").unlink()
-    (to / "RELEASE").write_text(json.dumps(about | {"version": version}) + "\n")
-    _list_files(to)
-    return to
+    (tree / "RELEASE").write_text(json.dumps(about | {"version": version}) + "\n")
+    _list_files(tree)
+
+
+def _compile(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(source), str(target), doraise=True, invalidation_mode=unchecked)
 
 
 def _list_files(tree: Path) -> None:
@@ -79,19 +122,16 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def release(tree: Path, to: Path) -> Release:
-    """The image of a tree. to: the archive that is made."""
-    version = json.loads((tree / "RELEASE").read_text())["version"]
+def release(content: Path, to: Path) -> Release:
+    """The image. to: the archive that is made."""
+    version = json.loads((content / TREE / "RELEASE").read_text())["version"]
     layer = to.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
-        tar.add(tree, IN_IMAGE)
+        tar.add(content / "usr", "usr")
         for place in PLACES:
             folder = tarfile.TarInfo(place)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(folder)
-        link = tarfile.TarInfo("usr/local/bin/podwire")
-        link.type, link.linkname = tarfile.SYMTYPE, f"/{IN_IMAGE}/bin/podwire"
-        tar.addfile(link)
     image = f"podwire.invalid/podwire:{version}"
     made = Release(version, image, archive(to, image, layer.read_bytes(), CONFIG))
     layer.unlink()

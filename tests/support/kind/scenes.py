@@ -8,18 +8,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
+
+import grpc
+import pytest
 
 from tests.support import need
 from tests.support import snapshot as snapshots
 from tests.support.cluster import ClusterPod, steady
-from tests.support.kind.cluster import HUB, HUB_V6, KindCluster
+from tests.support.kind.cluster import HUB, HUB_V6, KindCluster, get
+from tests.support.kind.kubelet import EXITED
 from tests.support.kind.load import Load
 from tests.support.kind.node import KindNode
 from tests.support.kind.pod import KindPod
 from tests.support.kind.release import Release
+from tests.support.node import wait_until
 
+HOST_PORT = 30080
 NOTREADY = 1  # PodSandboxState of api.proto
 TREES_MAX = 2  # the one that is used, and one that a call under way may still run from
 # Different after a pod by their purpose: the address to start from, the runtime's own files, the
@@ -32,12 +38,14 @@ DNS = {"servers": ["192.0.2.53"], "searches": ["default.svc.cluster.local"], "op
 
 
 class World(NamedTuple):
-    """Two nodes, the version that is on them, another one, and how many upgrades there are."""
+    """Two nodes, the version that is on them, another one, and how many upgrades there are. alike:
+    the two are of the same code."""
 
     cluster: KindCluster
     release: Release
-    later: Release
+    other: Release
     rounds: int
+    alike: bool
 
 
 def install(world: World) -> str:
@@ -46,7 +54,7 @@ def install(world: World) -> str:
     for node in cluster.nodes:
         assert not list(node.path("/usr/bin").glob("python*"))
         assert node.cri.network_condition()[0] is False
-        cluster.load(node, world.release, world.later)
+        cluster.load(node, world.release, world.other)
         daemon = cluster.install(node, world.release)
         cluster.wait_ready(node)
         _has_version(node, world.release)
@@ -89,6 +97,27 @@ def limits(world: World) -> str:
     assert shaped.count("rate 8Mbit") == 2, shaped
     assert "rate 8Mbit" not in node.run("tc", "qdisc").stdout
     return "both ways limited, and taken away"
+
+
+def host_ports(world: World) -> str:
+    """A port of the node leads to a pod, for everybody; a second pod cannot have it."""
+    node, neighbour = world.cluster.nodes
+    ports = [{"protocol": 0, "containerPort": 8080, "hostPort": HOST_PORT}]
+    pod = node.start_pod("serves", portMappings=ports)
+    pod.exec("sh", "-c", "echo served >/tmp/index.html; httpd -p 8080 -h /tmp")
+    clients = [pod, node.start_pod("near"), neighbour.start_pod("far")]
+    places = [one.node.path(one.inside().netns) for one in clients]
+    places += [world.cluster.hub.netns, neighbour.netns]
+    urls = [f"http://{address}:{HOST_PORT}/" for address in ("192.0.2.1", "[2001:db8:1::1]")]
+    for place, url in itertools.product(places, urls):
+        assert get(place, url) == (200, "served\n"), (place, url)
+    second = node.new_pod("second", portMappings=ports)
+    with pytest.raises(grpc.RpcError) as refused:
+        second.run_sandbox()
+    assert str(HOST_PORT) in refused.value.details(), refused.value.details()
+    end(*clients)
+    assert all(get(world.cluster.hub.netns, url)[0] == 0 for url in urls)
+    return f"{len(urls)} addresses, {len(places)} clients; a second pod is refused"
 
 
 def containerd_restarts(world: World) -> str:
@@ -150,10 +179,11 @@ def upgrades(world: World) -> str:
     cluster = world.cluster
     one, other = (node.start_pod("steady") for node in cluster.nodes)
     ends = [ClusterPod(pod.inside(), pod.addresses) for pod in (one, other)]
-    with _nothing_left(cluster):
+    # Another code may keep its records and rules in other ways; what pods have is the same.
+    with _nothing_left(cluster, () if world.alike else ("links", "addresses", "routes")):
         with Load(cluster.nodes) as load, steady(*ends) as traffic:
             for turn in range(world.rounds):
-                release = world.release if turn % 2 else world.later
+                release = world.release if turn % 2 else world.other
                 for node in cluster.nodes:
                     _upgrade(world, node, release, load)
         assert not load.failures, "\n".join(load.failures)
@@ -164,6 +194,46 @@ def upgrades(world: World) -> str:
         f"and went ({load.pods['containerd']} by containerd), 0 failed; {traffic.sent} echoes, 0 "
         f"lost; {traffic.stream[0] / 2**20:.0f} MiB on one TCP connection, all there"
     )
+
+
+def uninstall(world: World) -> str:
+    """With pods that run: they go on and are ended as ever, and then nothing is left."""
+    cluster = world.cluster
+    pods = [node.start_pod("last") for node in cluster.nodes]
+    removers = [cluster.uninstall(node, world.release) for node in cluster.nodes]
+    for remover in removers:
+        waits = "it waits for the pods"
+        wait_until(lambda r=remover: r.log("uninstall"), waits, 30)  # type: ignore[misc]
+        assert remover.state("uninstall")["state"] != EXITED, remover.log("uninstall")
+    for pod, other in itertools.product(pods, pods):
+        assert pod.reaches(*other.addresses)
+    for pod in pods:
+        # Not removed: containerd would need a config list for it, and there may be none any more.
+        pod.stop()
+    said: list[str] = []
+    for remover, node in zip(removers, cluster.nodes, strict=True):
+        remover.go_on()
+        _nothing_of_ours(cluster, node)
+        remover.stop()
+        said.append(cluster.verify_uninstalled(node, world.release))
+    assert len(set(said)) == 1, said
+    return f"{len(pods)} pods went on and were ended; --verify: {said[0].splitlines()[-1]}"
+
+
+def _nothing_of_ours(cluster: KindCluster, node: KindNode) -> None:
+    """By other eyes than podwire's."""
+    wait_until(lambda: not node.cri.network_condition()[0], "the runtime has no network")
+    assert node.links() == {"eth0"}
+    assert node.run("nft", "list", "tables").stdout == ""
+    routes = "".join(node.run("ip", version, "route").stdout for version in ("-4", "-6"))
+    assert "proto 11" not in routes, routes
+    names = {path.name for path in node.path("/opt/cni/bin").iterdir()}
+    assert names == {"host-local", "loopback", "portmap", "ptp"}
+    for folder in ("/opt/podwire", "/etc/cni/net.d", "/run/podwire", "/var/lib/podwire"):
+        left = list(node.path(folder).rglob("*")) if node.path(folder).exists() else []
+        assert left == [], left
+    told = cluster.api.do("annotations", node.name)
+    assert not [key for key in told if key.startswith("podwire.io/")], told
 
 
 def _upgrade(world: World, node: KindNode, release: Release, load: Load) -> None:
@@ -184,7 +254,8 @@ def _upgrade(world: World, node: KindNode, release: Release, load: Load) -> None
 
 
 SCENES: tuple[Callable[[World], str], ...] = (
-    pods_talk, limits, containerd_restarts, agent_away, node_reboots, upgrades,
+    pods_talk, limits, host_ports, containerd_restarts, agent_away, node_reboots, upgrades,
+    uninstall,
 )  # fmt: skip
 
 
@@ -206,10 +277,15 @@ def _has_version(node: KindNode, release: Release) -> None:
 
 
 @contextlib.contextmanager
-def _nothing_left(cluster: KindCluster) -> Iterator[None]:
-    """What could have been left on the nodes is compared."""
-    before = [snapshots.take(node).without(PASSING) for node in cluster.nodes]
+def _nothing_left(cluster: KindCluster, sections: Sequence[str] = ()) -> Iterator[None]:
+    """What could have been left on the nodes is compared. sections: these alone."""
+
+    def take(node: KindNode) -> snapshots.Snapshot:
+        found = snapshots.take(node).without(PASSING)
+        return found.only(*sections) if sections else found
+
+    before = [take(node) for node in cluster.nodes]
     yield
     for node, old in zip(cluster.nodes, before, strict=True):
-        left = old.diff(snapshots.take(node).without(PASSING))
+        left = old.diff(take(node))
         assert left == [], f"{node.name}: {left}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support import need
 from tests.support.kind.cluster import KindCluster
-from tests.support.kind.release import ROOT, build_tree, release, renamed
+from tests.support.kind.release import ROOT, build_content, of_commit, release, renamed
 from tests.support.kind.scenes import World, install
 from tests.support.node import open_node
 
@@ -17,19 +17,25 @@ LATER = "99.0.0"  # the other version's name
 
 
 @contextmanager
-def opened(folder: Path, rounds: int) -> Iterator[World]:
-    """folder: for images and the nodes' disks. rounds: how many upgrades. Skips with the reason
-    where a node cannot be had."""
+def opened(folder: Path, rounds: int, commit: str = "") -> Iterator[World]:
+    """folder: for images and the nodes' disks. rounds: how many upgrades. commit: the first version
+    is its code, and the other one this; otherwise both are this. Skips with the reason where a
+    node cannot be had."""
     need.real_root()
     need.node_root(NODE_ROOT)
     need.tool("busybox", "busybox-static")
     need.tool("gcc")
-    tree = build_tree(folder / "tree")
-    this = release(tree, folder / "this.tar")
-    later = release(renamed(tree, folder / "later", LATER), folder / "later.tar")
+    content = build_content(folder / "this")
+    this = release(content, folder / "this.tar")
+    if commit:
+        old = of_commit(content, folder / "other", commit)
+        first, other = release(old, folder / "other.tar"), this
+    else:
+        later = renamed(content, folder / "other", LATER)
+        first, other = this, release(later, folder / "other.tar")
     with open_node("hub", folder) as hub, KindCluster(hub, NODE_ROOT, folder) as cluster:
         for name in ("a", "b"):
             cluster.join(name)
-        world = World(cluster, this, later, rounds)
+        world = World(cluster, first, other, rounds, alike=not commit)
         install(world)
         yield world
