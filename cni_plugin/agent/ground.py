@@ -76,6 +76,7 @@ class Lookout:
         self._watch: _socket.socket | None = None
         self._ground: Ground | None = None
         self._shared: tuple[Obj, ...] = ()
+        self._heard_of: tuple[int, ...] = ()
 
     def ground(self) -> Ground | None:
         """None: there is something to be made or mended first, or to be told."""
@@ -161,9 +162,9 @@ class Lookout:
         indexes = tuple(link.ifindex for link in links if link)
         if len(indexes) < len(links):
             return False
-        known = self._ground.links if self._ground else ()
-        if self._watch is None or indexes != tuple(link.ifindex for link in known):
+        if self._watch is None or indexes != self._heard_of:
             self.close()
+            self._heard_of = indexes
             self._watch = listener(NETLINK_ROUTE, (LINK, IPV4_IFADDR, IPV6_IFADDR))
             attach(self._watch, _only_of(indexes))
             self._hear(self._watch.fileno(), self._listen)

@@ -31,7 +31,6 @@ LEVEL_OF = {
 ROUTINE = ("STATUS", "VERSION")  # asked every few seconds: told when they fail, or at level debug
 WAITING_MAX = 10_000  # lines, some 4 MB
 TOGETHER_MAX = 256  # lines of one write
-GATHER_S = 0.01  # until a first line is written: each waking of the writer takes a call's time
 
 Fields = Mapping[str, object]
 
@@ -166,8 +165,6 @@ class _Lines:
         """What there is to write, one line at least, and whether that was all."""
         lines: list[str] = []
         line = self._queue.get()
-        if line is not None:
-            time.sleep(GATHER_S)
         while line is not None:
             lines.append(line)
             if len(lines) == TOGETHER_MAX:

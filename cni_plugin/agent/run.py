@@ -7,6 +7,8 @@ Start: folder verified, lock taken, socket bound, modules loaded. Stop: no more 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -47,6 +49,7 @@ NEEDED = (
 )
 PLACE_LOOK_S = 5.0
 UNDO_LIMIT_S = 5.0  # at a stop, for what is undone because nobody took its answer
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 1 << 17  # malloc.h; its default until it is changed
 GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
 
@@ -60,6 +63,7 @@ def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
         for name in NEEDED:
             import_module(name)
         quicken()
+        _keep_large_apart()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.set_threshold(GC_EVERY)
@@ -68,6 +72,14 @@ def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
     finally:
         telemetry.close()
         node.release()
+
+
+def _keep_large_apart() -> None:
+    """Large buffers stay mappings of their own, of which only what is used is resident, and which
+    are given back: after the first one that is freed glibc would take them from its heap, each
+    zeroed to its end (mallopt(3), M_MMAP_THRESHOLD). Every socket of a worker has one."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def _allow_descriptors() -> None:

@@ -23,7 +23,7 @@ RECENT_S = 1.0  # how old the node's own settings may be that a new attachment c
 
 
 Changes = Sequence[tuple[Key, RuleChain | None]]  # chains as they are from now on; None: gone
-CHANGES_MAX = 256  # that are remembered: who has looked longer ago reads the rules
+CHANGES_MAX = 32  # that are remembered (a chain takes 10 KiB); who looked before reads the rules
 IN_FLIGHT_S = 0.005  # for a transaction that is under way; one takes less than a millisecond
 
 
