@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -151,6 +152,18 @@ def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
         faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
         raise InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join(faults[1:])) from error
     _try_template(config, where)
+    return config
+
+
+def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:
+    """The same for the agent itself, which also needs what the config asks for: one that runs, and
+    is told to trace, goes on without rather than end."""
+    config = read_config(path, socket)
+    if config.tracing != "off" and find_spec("opentelemetry") is None:
+        raise InvalidNetworkConfig(
+            f"{path or 'the command line'}: tracing needs OpenTelemetry, which is not here",
+            "pip install 'podwire[tracing]' brings it, `tracing: off` does without",
+        )
     return config
 
 

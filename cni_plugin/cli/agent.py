@@ -24,10 +24,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """0 after a stop that finished everything, 1 for a config that is wrong or a failed start."""
-    from cni_plugin.agent.config import read_config
+    from cni_plugin.agent.config import read_own_config
 
     try:
-        config = read_config(args.config, args.socket)
+        config = read_own_config(args.config, args.socket)
         if args.check_config:
             print(f"{args.config or 'the defaults'}: ok")
             return 0
@@ -42,7 +42,7 @@ def run(args: Namespace) -> int:
 def _serve(config: AgentConfig | None, args: Namespace) -> int:
     """The exit status of the last agent: each valid change of the config's file begins another, in
     this process. Raises CNIError and OSError."""
-    from cni_plugin.agent.config import read_config
+    from cni_plugin.agent.config import read_own_config
     from cni_plugin.agent.config_watch import ConfigWatch
     from cni_plugin.agent.run import run as serve
 
@@ -50,7 +50,7 @@ def _serve(config: AgentConfig | None, args: Namespace) -> int:
     while config is not None and status == 0:
         watch = None
         if args.config:
-            read = partial(read_config, args.config, args.socket)
+            read = partial(read_own_config, args.config, args.socket)
             watch = ConfigWatch(args.config, config, read)
         status = serve(config, watch)
         config = watch.new if watch else None

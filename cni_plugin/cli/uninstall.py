@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cni_plugin.cli.install import (
@@ -68,10 +69,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise ValueError(text)
-    return value
+    with suppress(ValueError):
+        value = float(text)
+        if value >= 0:
+            return value
+    raise ArgumentTypeError(f"{text!r} is no number of seconds")
 
 
 def run(args: Namespace) -> int:
@@ -107,6 +109,8 @@ def _scope(args: Namespace) -> Scope:
     place = place_of(args.root, args.bin_dir)
     if not args.net_dir.startswith("/"):
         raise ValueError(f"{args.net_dir!r} is no absolute path")
+    if not os.path.isdir(args.root):
+        raise ValueError(f"--root {args.root} is no folder: what is on the node cannot be seen")
     scope = Scope(
         place,
         args.net_dir,

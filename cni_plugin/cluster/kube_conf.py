@@ -40,6 +40,18 @@ class KubernetesConfig(_Model):
     # What was last known, for a start while the API is away.
     state_file: str = Field(default="/var/lib/podwire/nodes.json", alias="stateFile")
 
+    @field_validator("server")
+    @classmethod
+    def _server(cls, server: str | None) -> str | None:
+        try:
+            url = urlsplit(server or "https://HOST")
+            good = bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("https://HOST:PORT, an IPv6 address as HOST in []")
+        return server
+
     @field_validator("kubeconfig", "service_account", "state_file")
     @classmethod
     def _path(cls, path: str | None) -> str | None:

@@ -48,7 +48,7 @@ def read_release(path: str) -> Release:
     if not os.path.exists(f"{path}/MANIFEST"):
         raise IoFailure(
             f"{path} is no tree: it has no MANIFEST",
-            "run this from a tree, build/tree/bin/podwire after `make tree`, or name one by --from",
+            "name a tree by --from, build/tree after `make tree`, or run this from one",
         )
     manifest = _read(f"{path}/MANIFEST")
     try:

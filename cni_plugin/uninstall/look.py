@@ -151,6 +151,8 @@ def _conflists(scope: Scope, failures: list[str]) -> tuple[list[Thing], tuple[st
         elif path.endswith(SUFFIXES) and not os.path.basename(path).startswith("."):
             try:
                 mine = _names_podwire(path)
+            except (FileNotFoundError, IsADirectoryError):
+                continue  # no runtime reads it either; or it has just gone
             except OSError as error:
                 failures.append(f"{path}: {error.strerror}")
                 continue

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.uninstall.act import act
+from cni_plugin.uninstall.lists import keep, put_back
 from cni_plugin.uninstall.look import look, look_for_hurdles
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import Found, Hurdles, Thing, plan
+from cni_plugin.uninstall.values import CONFLIST, Found, Hurdles, Thing, plan
 
 LOOK_S, WHOLE_LOOK_S = 1.0, 30.0
+SETTLE_S = 1.0  # within it a call that a runtime had begun by a config list is seen
 
 
 class Ended(NamedTuple):
@@ -42,7 +44,7 @@ def uninstall(
         found = look(scope)
         going = plan(found, force=force)
         if going.things:
-            failures = act(scope, going.things)
+            failures = _act(scope, going.things, found, force=force)
             after = look(scope)
             removed += (thing for thing in going.things if thing not in after.things)
             found, going = after, plan(after, force=force)._replace(things=())
@@ -52,6 +54,26 @@ def uninstall(
             told = going.waits
             tell(f"waiting: {told}")
         _pause(scope, Hurdles(found.attachments, found.agent), deadline_s)
+
+
+def _act(scope: Scope, things: tuple[Thing, ...], found: Found, *, force: bool) -> tuple[str, ...]:
+    """The config lists first. Nobody starts a pod by them then, and what the rest is for is seen
+    anew: one may have been started since the look. Its end needs the lists as well, so they are put
+    back unless there is another plugin's."""
+    lists = tuple(thing for thing in things if thing.kind == CONFLIST)
+    rest = tuple(thing for thing in things if thing.kind != CONFLIST)
+    if force or not lists or not rest:
+        return act(scope, things)
+    kept = keep(thing.what for thing in lists)
+    failures = act(scope, lists)
+    time.sleep(SETTLE_S)
+    try:
+        attached = bool(look_for_hurdles(scope).attachments)
+    except CNIError as error:
+        attached, failures = True, (*failures, str(error))
+    if not attached:
+        return (*failures, *act(scope, rest))
+    return failures if found.others else (*failures, *put_back(kept))
 
 
 def _pause(scope: Scope, hurdles: Hurdles, deadline_s: float) -> None:

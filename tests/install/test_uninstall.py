@@ -309,6 +309,20 @@ def test_an_api_that_does_not_answer_is_no_clean_node(installed: Installed) -> N
     assert "the node's annotations" in done.stderr
 
 
+def test_what_no_runtime_reads_for_a_config_list_is_none(installed: Installed) -> None:
+    (installed.net_dir / "05-dangling.conflist").symlink_to("/nonexistent/05.conflist")
+    (installed.net_dir / "06-folder.conf").mkdir()
+    done = installed.uninstall()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(installed.net_dir.iterdir())) == 2
+
+
 def test_usage(installed: Installed) -> None:
     for options in (("--verify", "--force"), ("--wait", "-1"), ("--net-dir", "x")):
         assert installed.uninstall(*options).returncode == 2
+
+
+def test_a_root_that_is_not_there_proves_nothing(installed: Installed) -> None:
+    done = installed.uninstall("--verify", "--root", "/nonexistent")
+    assert done.returncode == 2
+    assert "/nonexistent" in done.stderr

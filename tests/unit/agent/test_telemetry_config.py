@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cni_plugin.agent.config import AgentConfig, TracingConfig, read_config
+from cni_plugin.agent.config import AgentConfig, TracingConfig, read_config, read_own_config
 from cni_plugin.agent.telemetry import Telemetry
 from cni_plugin.cni.errors import CNIError
 
@@ -70,3 +70,14 @@ def test_without_prometheus_client_the_log_says_how_to_install_it(
 def test_without_opentelemetry_tracing_that_is_asked_for_is_an_error() -> None:
     with pytest.raises(CNIError, match=r"pip install 'podwire\[tracing\]'"):
         Telemetry(AgentConfig(tracing="on", metrics="off"))
+
+
+def test_without_opentelemetry_a_config_that_asks_for_tracing_is_refused_by_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cni_plugin.agent.config.find_spec", lambda _name: None)
+    path = tmp_path / "agent.yaml"
+    path.write_text("tracing: on")
+    with pytest.raises(CNIError, match="tracing needs OpenTelemetry"):
+        read_own_config(str(path))
+    assert read_config(str(path)).tracing == "on", "who only looks at it does not trace"
