@@ -50,6 +50,7 @@ NEEDED = (
 PLACE_LOOK_S = 5.0
 UNDO_LIMIT_S = 5.0  # at a stop, for what is undone because nobody took its answer
 M_MMAP_THRESHOLD, LARGE_BYTES = -3, 1 << 17  # malloc.h; its default until it is changed
+M_ARENA_MAX = -8  # malloc.h
 GC_EVERY = 20_000  # new objects; a call makes some thousands, almost all without cycles
 
 
@@ -63,7 +64,7 @@ def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
         for name in NEEDED:
             import_module(name)
         quicken()
-        _keep_large_apart()
+        _keep_memory_small()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection looks at it again
         gc.set_threshold(GC_EVERY)
@@ -74,12 +75,17 @@ def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
         node.release()
 
 
-def _keep_large_apart() -> None:
-    """Large buffers stay mappings of their own, of which only what is used is resident, and which
+def _keep_memory_small() -> None:
+    """One heap for all threads: with one each, what a thread has freed serves no other, and the
+    interpreter's lock lets only one at a time allocate anyhow.
+
+    Large buffers stay mappings of their own, of which only what is used is resident, and which
     are given back: after the first one that is freed glibc would take them from its heap, each
     zeroed to its end (mallopt(3), M_MMAP_THRESHOLD). Every socket of a worker has one."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def _allow_descriptors() -> None:
