@@ -8,6 +8,7 @@ difference and plan as everything else.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from cni_plugin.cni.values import Attachment
 from cni_plugin.model.objects import Element, Ifb, Obj, RuleChain, Veth
@@ -72,11 +73,19 @@ def load(data: bytes, *, whole: bool = True) -> Record | None:
         return None
 
 
+def noted(objects: Iterable[Obj]) -> tuple[Obj, ...]:
+    """As a record is to have them. A host port may be another's when it is taken away: only of
+    such elements the owner is noted, and they are looked at before."""
+    return tuple(
+        obj._replace(owner=None) if isinstance(obj, Element) and not obj.to else obj
+        for obj in objects
+    )
+
+
 def _dump_object(obj: Obj) -> list[Any]:
-    """Only the identity: it is all that taking away needs. A host port may be another's by then:
-    so its owner too."""
+    """Only the identity: it is all that taking away needs, and the owner where it is noted."""
     if isinstance(obj, Element):
-        owner = [obj.owner] if obj.to else []
+        owner = [obj.owner] if obj.owner else []
         return ["element", obj.family, obj.set, list(obj.key), *owner]
     if isinstance(obj, RuleChain):
         return ["chain", obj.family, obj.name]
