@@ -26,7 +26,7 @@ class FolderMemory:
     """Of one folder. settled: its reservations are known to be of this boot, which does not end
     before the process does."""
 
-    def __init__(self, lock: tuple[int, int]) -> None:
+    def __init__(self, lock: tuple[int, int, int]) -> None:
         self.lock = lock
         self.settled = False
         self.released = Remembered()
@@ -51,7 +51,8 @@ class Memory:
     def of(self, path: str, lock: int) -> FolderMemory:
         """What is known of the folder. lock: a descriptor of its lock file."""
         found = os.fstat(lock)
-        identity = found.st_dev, found.st_ino
+        # A file system gives a new file the number of one that has just gone.
+        identity = found.st_dev, found.st_ino, found.st_ctime_ns
         known = self._folders.get(path)
         if known is None or known.lock != identity:
             while len(self._folders) >= FOLDERS_MAX:

@@ -43,7 +43,8 @@ Hear = Callable[[int, Callable[[], None] | None], None]
 
 class Ground(NamedTuple):
     """What was found. changes: how many chains this process had changed by then; warnings: what
-    each ADD says; looked_s: when, on the monotonic clock."""
+    each ADD says; looked_s: when, on the monotonic clock; foreign: see host.Host, which others look
+    by too: what they have seen says nothing of this."""
 
     facts: Facts
     found: Found
@@ -51,6 +52,7 @@ class Ground(NamedTuple):
     changes: int
     warnings: tuple[str, ...]
     looked_s: float
+    foreign: int
 
     @property
     def indexes(self) -> dict[str, int]:
@@ -83,6 +85,8 @@ class Lookout:
         known = self._ground
         if known is None or time.monotonic() - known.looked_s >= RECENT_S:
             return self.look()
+        if known.foreign != self._host.foreign:
+            return self.look()
         self._listen()
         if self._ground is None:
             return self.look()
@@ -95,6 +99,8 @@ class Lookout:
         self._host.look_again()
         changes = self._host.chain_changes
         chains = self._host.chains(obj for obj in self._shared if isinstance(obj, RuleChain))
+        if known.foreign != self._host.foreign:
+            return self.look()
         others = {name: obj for name, obj in known.found.items() if not isinstance(obj, RuleChain)}
         found = others | {key(chain): chain for chain in chains}
         return known._replace(found=found, changes=changes) if self._suits(found) else None
@@ -152,7 +158,8 @@ class Lookout:
             return None
         bare = _has_bridge(self._conf) and not kernel.bridged_packets_filtered()
         links = tuple(_counted(link) for name in self._links if (link := places.link(HOST, name)))
-        return Ground(facts, found, links, changes, (BRIDGED_UNFILTERED,) if bare else (), looked_s)
+        warnings = (BRIDGED_UNFILTERED,) if bare else ()
+        return Ground(facts, found, links, changes, warnings, looked_s, self._host.foreign)
 
     def _listening(self, places: Places) -> bool:
         """Hears of the links there are now, and of nothing that was before."""
@@ -169,7 +176,8 @@ class Lookout:
             attach(self._watch, _only_of(indexes))
             self._hear(self._watch.fileno(), self._listen)
             places.forget()  # they may have gone before anybody listened
-            return all(places.link(HOST, name) for name in self._links)
+            there = [places.link(HOST, name) for name in self._links]
+            return indexes == tuple(link.ifindex for link in there if link)
         waiting(self._watch)
         places.forget()
         return True

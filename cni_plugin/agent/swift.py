@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from cni_plugin.agent.calls import Call, report
 from cni_plugin.agent.ground import Ground, Hear, Lookout
-from cni_plugin.agent.ports import Shared, Worker
+from cni_plugin.agent.ports import Busy, Shared, Worker
 from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.stages import Stages
 from cni_plugin.agent.stencil import (
@@ -239,7 +239,7 @@ class Swift:
         ports = self._worker.ports(add.netns_fd, 0, add.stages, lambda _line: None)
         request = add.request()
         with (
-            suppress(CNIError, IpamError),
+            suppress(CNIError, IpamError, Busy),
             ports.netns(request.netns) as netns,
             ports.kernel(netns) as kernel,
         ):

@@ -28,7 +28,7 @@ from cni_plugin.model.objects import (
 )
 from cni_plugin.model.plan import Step, ceded, describe_object, diff, inverse, removal
 from cni_plugin.ports import Kernel, Netns, Ports
-from cni_plugin.record import DONE, PENDING, Record
+from cni_plugin.record import DONE, PENDING, Record, noted
 from ipam.errors import IpamError
 from ipam.lean_typing import NamedTuple
 from ipam.values import IpamConf, IPInterface, Lease, Owner
@@ -292,7 +292,7 @@ def record_of(made: Made, phase: str) -> Record:
         ipam_type=ipam.type if ipam else "",
         data_dir=ipam.data_dir if ipam else "",
         addresses=tuple(str(ip.address.ip) for ip in made.addressing.ips),
-        owned=made.own,
+        owned=noted(made.own),
         request=request.id,
         conf=to_text(request.conf) if phase == DONE else "",
         result=to_text(made.wanted.result) if phase == DONE else "",

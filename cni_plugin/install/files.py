@@ -3,6 +3,7 @@ all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import suppress
@@ -20,9 +21,14 @@ def make_folder(path: str) -> None:
         return
     parent = os.path.dirname(path)
     make_folder(parent)
-    with suppress(FileExistsError):
+    try:
         os.mkdir(path)
         os.chmod(path, FOLDER_MODE)
+    except FileExistsError:
+        if os.path.islink(path) and not os.path.isdir(path):
+            raise NotADirectoryError(
+                errno.ENOTDIR, "a link that leads to no folder", path
+            ) from None
     sync_folder(parent)
 
 

@@ -557,6 +557,8 @@ def _tables(steps: tuple[Step, ...]) -> Iterator[list[Message]]:
     # The transaction is one moment, so what goes may go first: a range takes no other one into it.
     for step in sorted(steps, key=_is_element_gained):
         obj = step.subject
+        if isinstance(obj, (RuleChain, Element)) and not nft.is_known(obj):
+            continue  # only a newer podwire can take it away
         if isinstance(obj, RuleChain):
             yield list(nft.new_chain(obj) if step.wanted else nft.delete_chain(obj))
         elif _is_port(step):

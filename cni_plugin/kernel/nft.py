@@ -272,6 +272,18 @@ def _verdict(verdict: Verdict) -> bytes:
     return nested(2, be32(1, VERDICTS[verdict.kind]), chain)
 
 
+def is_known(obj: Element | RuleChain) -> bool:
+    """Whether it can be named to the kernel. A record that a newer podwire has written may tell of
+    what cannot: of other sets, or of another table."""
+    if isinstance(obj, RuleChain) or obj.family not in FAMILY_SETS:
+        return obj.family in FAMILY_SETS
+    fields = SETS.get(obj.set, ())
+    return len(fields) == len(obj.key) and not any(
+        kind == "inet_proto" and part not in PROTOCOLS
+        for kind, part in zip(fields, obj.key, strict=True)
+    )
+
+
 # elements ----------------------------------------------------------------------------------------
 
 

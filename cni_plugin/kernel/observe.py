@@ -50,9 +50,11 @@ PROBES = tuple(
 def observe(places: Places, objects: Iterable[Obj], *, fresh: bool = False) -> dict[Key, Obj]:
     """The objects that exist, by key. A pod namespace that is gone holds nothing.
 
-    fresh: elements whose link is not there are taken to be absent too, unasked, and the node's own
-    settings may be those of a second ago."""
-    wanted = [obj for obj in objects if not (fresh and _is_orphan(places, obj))]
+    What only a newer podwire knows is not looked for. fresh: elements whose link is not there are
+    taken to be absent too, unasked, and the node's own settings may be those of a second ago."""
+    wanted = [
+        obj for obj in objects if not (_is_strange(obj) or (fresh and _is_orphan(places, obj)))
+    ]
     found: list[Obj] = []
     chains = [obj for obj in wanted if isinstance(obj, RuleChain)]
     if chains:
@@ -71,6 +73,10 @@ def observe(places: Places, objects: Iterable[Obj], *, fresh: bool = False) -> d
     sysctls = [obj for obj in wanted if isinstance(obj, Sysctl)]
     found += _sysctls(places, sysctls, fresh=fresh)
     return {key(obj): obj for obj in found}
+
+
+def _is_strange(obj: Obj) -> bool:
+    return isinstance(obj, (Element, RuleChain)) and not nft.is_known(obj)
 
 
 def _is_orphan(places: Places, obj: Obj) -> bool:

@@ -45,7 +45,7 @@ from cni_plugin.model.plan import Found, Step, describe, diff, inverse
 from cni_plugin.ports import Netns
 from cni_plugin.reconcile.paces import Paces
 from cni_plugin.reconcile.turns import Turns
-from cni_plugin.record import DONE, Record, load
+from cni_plugin.record import DONE, Record, load, noted
 from ipam.lean_typing import NamedTuple
 
 IN_DUMPS = (Bridge, Veth, Ifb, Port, Up, Addr, RouteTo)
@@ -231,7 +231,7 @@ class Repairer:
         had = {key(obj) for obj in record.owned}
         new = tuple(obj for obj in owned(wanted) if key(obj) not in had)
         if new:
-            self._records.save(record._replace(owned=(*record.owned, *new)))
+            self._records.save(record._replace(owned=(*record.owned, *noted(new))))
 
     def _due(self, steps: Iterable[Step]) -> tuple[Step, ...]:
         """Without those that somebody undoes so often that they wait."""

@@ -220,3 +220,44 @@ def test_an_address_in_use_without_a_reservation_is_not_given(node: Node, agent:
         got = address(agent.run("ADD", node.pod(), document))
         assert got not in taken, POD4
         taken.add(got)
+
+
+def test_what_another_networks_add_has_seen_counts_for_that_one_alone(
+    node: Node, call: Call
+) -> None:
+    """The quick ADDs share the number of the rules that they count on."""
+    document = conf()
+    other = conf("ptp", name="other", ipam=ipam("10.245.0.0/24"))
+    with running(node, ALONE) as agent:
+        for one in (document, other):
+            for _ in range(2):
+                agent.run("ADD", node.pod(), one)
+        pods = [node.pod() for _ in range(3)]
+        time.sleep(RECENT_S)
+        agent.run("ADD", pods[0], document)
+        node.run("nft", "flush chain bridge podwire prerouting")
+        agent.run("ADD", pods[1], other)
+        result = agent.run("ADD", pods[2], document)
+        call("CHECK", pods[2], {**document, "prevResult": result}, **OFF).ok()
+        assert quick(agent, 7)[4:] == [True, True, False]
+
+
+def test_a_policy_that_drops_is_seen_though_a_chain_of_ours_went_too(
+    node: Node, call: Call
+) -> None:
+    document = conf(ipMasq=True)
+    hook = "type filter hook forward priority 0; policy %s;"
+    drops = f"add table ip filter; add chain ip filter FORWARD {{ {hook} }}"
+    with running(node, ALONE) as agent:
+        node.run("nft", drops % "accept")
+        for _ in range(2):
+            last = node.pod()
+            agent.run("ADD", last, document)
+            agent.run("DEL", last, document)
+        first, second = node.pod(), node.pod()
+        time.sleep(RECENT_S)
+        agent.run("ADD", first, document)
+        node.run("nft", drops % "drop")
+        agent.run("DEL", first, document)
+        result = agent.run("ADD", second, document)
+        call("CHECK", second, {**document, "prevResult": result}, **OFF).ok()

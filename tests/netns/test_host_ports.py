@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from cni_plugin.cni.values import Attachment
+from cni_plugin.disk import DiskRecords
+from cni_plugin.record import REMOVING
 from tests.netns.kit import (
     GATEWAYS,
     MODES,
@@ -638,6 +641,19 @@ def test_repair_takes_no_port_from_another(node: Node) -> None:
         scene.network.delete(scene.pod)
         scene.network.check(quicker)
         agent.stop()
+
+
+def test_a_removal_that_is_begun_again_takes_no_port_from_another(node: Node) -> None:
+    """The first one took the port away and was cut off; another pod was quicker than the second."""
+    scene, quicker = Scene(node), node.pod()
+    records = DiskRecords(str(node.path("/run/podwire")))
+    record = records.load("net", Attachment(scene.pod.container_id, "eth0"))
+    assert record is not None
+    records.save(record._replace(phase=REMOVING))
+    scene.nft("delete element inet podwire hostports4 { udp . 53 }")
+    mapped(scene.network, quicker, mapping(DNS, protocol="udp", at="0.0.0.0"))
+    scene.network.delete(scene.pod)
+    scene.network.check(quicker)
 
 
 # gone --------------------------------------------------------------------------------------------

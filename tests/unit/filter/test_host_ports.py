@@ -14,7 +14,7 @@ from cni_plugin.filter.tables import DATA_MAPS, FAMILY_SETS
 from cni_plugin.model.objects import Element, Obj, RuleChain
 from cni_plugin.model.plan import Step, describe
 from cni_plugin.model.rules import Lookup
-from cni_plugin.record import Record, dump, load
+from cni_plugin.record import Record, dump, load, noted
 from tests.unit.attach.kit import HOST_LINK, V4, V6, wiring
 
 WEB = PortMapping(8080, 80, "tcp")
@@ -155,7 +155,16 @@ def test_a_record_says_whose_a_port_was() -> None:
     record = Record(
         "net", wiring("bridge").attachment, "done", "bridge", "", 0, "", "", "", (), own
     )
-    again = load(dump(record))
-    assert again is not None
-    ports = [obj for obj in again.owned if isinstance(obj, Element) and obj.set in DATA_MAPS]
-    assert [(obj.key, obj.owner) for obj in ports] == [(("tcp", "8080"), HOST_LINK)] * 2
+    for _ in range(2):  # DEL writes it anew before it begins
+        again = load(dump(record))
+        assert again is not None
+        ports = [obj for obj in again.owned if isinstance(obj, Element) and obj.set in DATA_MAPS]
+        assert [(obj.key, obj.owner) for obj in ports] == [(("tcp", "8080"), HOST_LINK)] * 2
+        record = again
+
+
+def test_a_record_notes_no_other_owners() -> None:
+    """What has one is looked at before it is taken away."""
+    noted_ = noted(owned(objects("bridge", WEB)))
+    owners = {obj.set: obj.owner for obj in noted_ if isinstance(obj, Element)}
+    assert {name for name, owner in owners.items() if owner} == {"hostports4", "hostports6"}
