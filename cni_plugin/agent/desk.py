@@ -173,7 +173,7 @@ class Desk:
 
     def _begin(self, call: Call) -> None:
         done = None
-        if call.verb == "ADD":
+        if call.verb == "ADD" and not call.abandoned:
             try:
                 done = self._swift.add(call)
             except Exception as error:  # noqa: BLE001  the general way knows what is to be said

@@ -151,7 +151,10 @@ class Lookout:
         # What is made of these would be seen in a bridge that is to be made or has to be moved.
         bridge = facts.bridge and facts.bridge._replace(idle=True)
         facts = facts._replace(bridge=bridge, fresh_mac=Facts().fresh_mac)
-        self._shared = shared_objects(self._conf, self._kind, facts)
+        try:
+            self._shared = shared_objects(self._conf, self._kind, facts)
+        except ValueError:  # a gateway's former address has to go first
+            return None
         changes = self._host.chain_changes
         found = kernel.observe(self._shared, fresh=True)
         if not self._suits(found):

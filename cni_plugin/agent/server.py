@@ -10,6 +10,7 @@ import array
 import asyncio
 import os
 import resource
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -212,6 +213,7 @@ class Connection:
         self._limit.cancel()
         descriptor = self._descriptors.pop() if self._descriptors else None
         self._call = Call(environ, stdin, descriptor, self._ended)
+        self._call.abandoned = _has_hung_up(self._client)  # which is not read before the next turn
         self._server.desk.submit(self._call)
 
     # writing the answer
@@ -305,3 +307,10 @@ class Connection:
         self._descriptors.clear()
         self._server.connections.discard(self)
         self._server.closed.set()
+
+
+def _has_hung_up(client: socket.socket) -> bool:
+    """Whether the other end is closed altogether, not for sending alone."""
+    asked = select.poll()
+    asked.register(client, 0)  # POLLHUP is told in any case
+    return bool(asked.poll(0))

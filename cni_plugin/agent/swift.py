@@ -79,9 +79,11 @@ class Swift:
         self._worker = worker
         self._host = worker.host
         self._records = DiskRecords()
+        self._lines: list[str] = []  # what the store has said of the lease under way
         self._leases = DiskLeases(
             self._in_use,
             boot_id=lambda: shared.boot_id,
+            warn=self._lines.append,
             lock_timeout_s=0.0,
             memory=shared.memory,
         )
@@ -211,11 +213,13 @@ class Swift:
             self._host.close()
             self._clean_up(add)
             return None
-        log = "".join(f"podwire: {line}\n" for line in ready.ground.warnings)
+        lines = (*ready.ground.warnings, *self._lines)
+        log = "".join(f"podwire: {line}\n" for line in lines)
         return Reply(0, ready.stencil.reply.fill(texts), log.encode(errors="replace"))
 
     def _take(self, add: _Add, made: Subject) -> tuple[IPAddress, ...] | None:
         ipam, network = _ipam_of(add.conf), add.conf.name
+        self._lines.clear()
         lock = self._shared.store_lock(ipam.data_dir, network)
         if not lock.acquire(blocking=False):
             return None

@@ -16,12 +16,13 @@ def ends(cidr: IPNetwork) -> Ends:
     return first, first | int(cidr.hostmask)
 
 
-# Nobody's own: unspecified, loopback, link-local, multicast, reserved. RFC 6890, RFC 4291.
+# Nobody's own: unspecified, loopback, link-local, multicast, reserved, IPv4 written as IPv6. RFC
+# 6890, RFC 4291.
 _SPECIAL = {
     version: [ends(ip_network(one)) for one in listed]
     for version, listed in {
         4: ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"),
-        6: ("::/127", "fe80::/10", "ff00::/8"),
+        6: ("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
     }.items()
 }
 

@@ -16,6 +16,11 @@ STAYS = (
     # Not masq-...: such a chain goes with its network's last pod.
     ("nft chains", r"(inet|bridge) podwire (?!masq-)\S+", "the table podwire, without an element"),
     ("nft sets", r"(inet|bridge) podwire \S+", "the table podwire, without an element"),
+    (
+        "nft elements",
+        r"inet podwire (underlays|(local|cluster|kept|nodes)[46]) .*",
+        "the nodes and ranges of the peers file and the config, in the cluster's sets",
+    ),
     ("other files", r"/run/podwire/configs/\S+", "the cache of validated configs, on tmpfs"),
     ("other files", r"/var/lib/cni/networks/\S+", "the store's notes: rotation, boot id, lock"),
     ("switches", r"\S+ = 1", "forwarding stays on: others may rely on it by now"),
@@ -79,9 +84,7 @@ def compare_nodes(demo: Demo, states: dict[str, tuple[Snapshot, Snapshot, Snapsh
         if demo.expect(not bad, f"{len(bad)} objects left behind on {name}"):
             text = f"nothing of any pod or of the way between nodes is left on {name}"
             demo.show.outcome(True, text)
-    demo.show.line(
-        "  (the bridge, the empty table, forwarding and notes stay, for the reasons above)"
-    )
+    demo.show.line("  (the bridge, the table with nodes and ranges, forwarding and notes stay)")
 
 
 def _by_reason(lines: Snapshot) -> dict[str, list[Line]]:

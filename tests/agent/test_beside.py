@@ -103,6 +103,30 @@ def test_a_launcher_that_was_stopped_beyond_its_limit_does_not_print_what_was_un
     assert result["ips"][0]["address"] in pod.addresses("eth0")
 
 
+def test_what_a_killed_launcher_asked_for_is_not_begun(
+    node: Node, agent: Agent, launcher: Path
+) -> None:
+    """Or it would come after a DEL that another way was quicker."""
+    agent.run("ADD", node.pod(), conf())  # the next one is a quick one
+    agent.process.send_signal(signal.SIGSTOP)
+    started = subprocess.Popen(
+        [*node._enter(), str(launcher)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**env("ADD", node.pod()), "PODWIRE_PYTHON": sys.executable},
+    )
+    assert started.stdin is not None
+    started.stdin.write(json.dumps(conf()).encode())
+    started.stdin.close()
+    state = Path(f"/proc/{started.pid}/stat")
+    wait_until(lambda: "(podwire) S" in state.read_text(), "it waits for the answer")
+    started.kill()
+    started.wait()
+    agent.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: len(outcomes(agent)) == 2, "it is told")
+    assert outcomes(agent)[-1][1] == "dropped"
+
+
 def test_what_nobody_took_is_undone_before_the_agent_ends(
     node: Node, snapshot: Snap, launcher: Path
 ) -> None:

@@ -133,6 +133,35 @@ def test_what_is_not_as_it_was_is_put_right_by_the_next(
         agent.run("DEL", pod, document)
 
 
+def test_a_former_gateway_address_is_taken_away_by_the_general_way(node: Node) -> None:
+    """Which is no error of the agent's."""
+    document = conf(versions=(4,), forceAddress=True)
+    with running(node, ALONE) as agent:
+        settled(agent, node, document)
+        node.run("sh", "-c", "ip address flush dev cni0; ip address add 10.244.0.77/24 dev cni0")
+        agent.run("ADD", node.pod(), document)
+        assert "10.244.0.77" not in node.run("ip", "address", "show", "cni0").stdout
+        assert quick(agent, 2) == [False, False]
+        assert [line for line in agent.log() if line["level"] == "error"] == []
+
+
+def test_what_the_store_says_is_said_by_a_quick_one_too(
+    node: Node, agent: Agent, call: Call
+) -> None:
+    document = conf()
+    settled(agent, node, document)
+    agent.run("ADD", node.pod(), document)
+    said = []
+    for environ in ({}, OFF):
+        node.run("sh", "-c", "rm -r /var/lib/cni/networks/net")
+        answer = call("ADD", node.pod(), document, **environ)
+        lines = answer.stderr.splitlines()
+        said.append([line for line in lines if "without a reservation" in line])
+    assert said[0]
+    assert said[0] == said[1][: len(said[0])]
+    assert quick(agent, 3) == [False, True, True]
+
+
 def test_a_link_in_the_way_is_a_conflict_and_nothing_is_left(
     node: Node, agent: Agent, call: Call, snapshot: Snap
 ) -> None:

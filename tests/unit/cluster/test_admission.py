@@ -115,7 +115,8 @@ def test_a_large_range_does_not_take_what_others_have() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "::1", "fe80::1", "ff02::1"]
+    "address",
+    ["0.0.0.0", "127.0.0.1", "224.0.0.1", "::1", "fe80::1", "ff02::1", "::ffff:192.0.2.2"],
 )
 def test_an_address_that_is_nobodys_is_left_out(address: str) -> None:
     found = admitted(node("b", ["10.244.2.0/24"], [address]))
