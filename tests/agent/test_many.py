@@ -17,8 +17,8 @@ from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
 
 Snap = Callable[[], Snapshot]
-# A shorter run finds a leak of a descriptor or of a kilobyte a call as surely as 5,000 pairs.
-PAIRS = int(os.environ.get("PODWIRE_LEAK_PAIRS") or 600)
+# After half of these each of its threads has had a turn; a run of 5,000 finds no more.
+PAIRS = int(os.environ.get("PODWIRE_LEAK_PAIRS") or 1200)
 LEAK_KIB = 4096  # what the allocator may still be gaining after the first half
 
 
