@@ -7,6 +7,7 @@ that others may rely on by now (forwarding, for one) have no mark and stay.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cni_plugin.filter.tables import FAMILY_SETS
@@ -28,7 +29,12 @@ from cni_plugin.model.objects import (
     Veth,
 )
 
-ALIASES = ("podwire ", "podwire-")  # all of them begin so
+# The alias of each kind of link, whole (model.names, attach.bridge): somebody may begin one so too.
+_FORMS = {
+    "bridge": re.compile(r"podwire \S+"),
+    "ifb": re.compile(rf"{IFB_ALIAS}( \S+){{3}}|{IFB_ALIAS}-long \S+"),
+    "veth": re.compile(r"podwire( \S+){3}|podwire-long \S+|podwire-gateway \d+ \S+"),
+}
 VERSIONS = (4, 6)
 
 
@@ -62,11 +68,12 @@ def _links(host: Host) -> list[rtnl.Link]:
 def _link(link: rtnl.Link) -> Obj | None:
     if link.kind == tunnel.KIND and link.name.startswith(TUNNEL_PREFIX):
         return AnyLink(HOST, link.name)
-    if not link.alias.startswith(ALIASES):
+    form = _FORMS.get(link.kind)
+    if form is None or not form.fullmatch(link.alias):
         return None
     if link.kind == "bridge":
         return Bridge(link.name, alias=link.alias)
-    if link.alias.startswith(IFB_ALIAS):
+    if link.kind == "ifb":
         return Ifb(link.name, alias=link.alias)
     if link.alias.startswith((MARK, "podwire-long ")):
         return Veth(link.name, alias=link.alias)

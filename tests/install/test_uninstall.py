@@ -95,7 +95,7 @@ def _use_all(installed: Installed) -> None:
         node.configure("link add podwire4-test type vxlan id 7 dstport 8472")
     node.configure("route add 10.244.9.0/24 dev cni0 proto 113")
     node.configure("link add foreign type bridge")
-    node.configure("link set foreign up")
+    node.run("ip", "link", "set", "foreign", "up", "alias", "podwire is what this is not")
     node.configure("route add 10.244.8.0/24 dev foreign proto 113")
     node.configure("route add 10.244.7.0/24 dev foreign proto 99")
     node.run("nft", "add", "table", "inet", "foreign")
