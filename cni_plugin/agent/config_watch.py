@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.health import Readiness
@@ -23,20 +24,36 @@ BYTES_MAX = 1 << 20
 Content = tuple[bytes | str, ...]  # of each file, or why it cannot be read
 
 
+class Refused(NamedTuple):
+    """A valid config with which no agent could begin."""
+
+    config: AgentConfig
+    why: str
+
+
 class ConfigWatch:
     """path: of the config in use. read: the config as its file says now; raises CNIError and
-    OSError."""
+    OSError. refused: what the file says and cannot be used."""
 
-    def __init__(self, path: str, used: AgentConfig, read: Callable[[], AgentConfig]) -> None:
+    def __init__(
+        self,
+        path: str,
+        used: AgentConfig,
+        read: Callable[[], AgentConfig],
+        refused: Refused | None = None,
+    ) -> None:
         self._paths = (path,)
         self._used = used
         self._read = read
-        self._fault = self._told = ""
+        self._refused = refused
+        self._told = ""
+        self._fault = refused.why if refused else ""
         self.new: AgentConfig | None = None  # once there is another, valid one
 
     async def run(self, sink: Sink, readiness: Readiness) -> None:
         """Until there is another, valid config, or it is cancelled."""
         judged = seen = self._look()
+        self._tell(sink, readiness)
         while True:
             await asyncio.sleep(LOOK_S)
             before, seen = seen, self._look()
@@ -60,8 +77,9 @@ class ConfigWatch:
         except OSError as error:
             self._fault = f"{error.filename}: {error.strerror}"
         else:
-            self._fault = ""
-            self.new = None if found == self._used else found
+            refused = self._refused is not None and found == self._refused.config
+            self._fault = self._refused.why if self._refused and refused else ""
+            self.new = None if refused or found == self._used else found
         return self.new is not None
 
     def _tell(self, sink: Sink, readiness: Readiness) -> None:

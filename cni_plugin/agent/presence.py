@@ -40,7 +40,7 @@ class NodeLock:
         self._held = taken
         return True
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Takes the file away while it is held: who waits for it sees that, and asks anew. Another
         agent's file stays."""
         if _identity(self._path) == _of(os.fstat(self._held)):

@@ -7,12 +7,12 @@ Start: folder verified, lock taken, socket bound, modules loaded. Stop: no more 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import gc
 import os
 import resource
 import signal
+from contextlib import closing, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,7 @@ def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
     """Serves until SIGTERM or SIGINT, or until `watch` has another config; the exit status. Raises
     CNIError when it cannot start."""
     verify_folder(os.path.dirname(config.socket))
-    node = NodeLock(STATE_DIR)
-    telemetry = Telemetry(config)
-    try:
+    with closing(NodeLock(STATE_DIR)) as node, closing(Telemetry(config)) as telemetry:
         for name in NEEDED:
             import_module(name)
         quicken()
@@ -70,9 +68,6 @@ def run(config: AgentConfig, watch: ConfigWatch | None = None) -> int:
         gc.set_threshold(GC_EVERY)
         _allow_descriptors()
         return asyncio.run(_serve(config, telemetry, node, watch))
-    finally:
-        telemetry.close()
-        node.release()
 
 
 def _keep_memory_small() -> None:
@@ -82,7 +77,7 @@ def _keep_memory_small() -> None:
     Large buffers stay mappings of their own, of which only what is used is resident, and which
     are given back: after the first one that is freed glibc would take them from its heap, each
     zeroed to its end (mallopt(3), M_MMAP_THRESHOLD). Every socket of a worker has one."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library
+    with suppress(AttributeError, OSError):  # another C library
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
         libc.mallopt(M_ARENA_MAX, 1)

@@ -41,17 +41,26 @@ def run(args: Namespace) -> int:
 
 def _serve(config: AgentConfig | None, args: Namespace) -> int:
     """The exit status of the last agent: each valid change of the config's file begins another, in
-    this process. Raises CNIError and OSError."""
+    this process. One that cannot begin (its port is another's) leaves the node to the config
+    before. Raises CNIError and OSError where there is none before."""
     from cni_plugin.agent.config import read_own_config
-    from cni_plugin.agent.config_watch import ConfigWatch
+    from cni_plugin.agent.config_watch import ConfigWatch, Refused
     from cni_plugin.agent.run import run as serve
 
-    status = 0
+    status, before, refused = 0, None, None
     while config is not None and status == 0:
         watch = None
         if args.config:
             read = partial(read_own_config, args.config, args.socket)
-            watch = ConfigWatch(args.config, config, read)
-        status = serve(config, watch)
+            watch = ConfigWatch(args.config, config, read, refused)
+        try:
+            status = serve(config, watch)
+        except (CNIError, OSError) as error:
+            if before is None:
+                raise
+            refused = Refused(config, str(error))
+            config, before = before, None
+            continue
+        before, refused = config, None
         config = watch.new if watch else None
     return status

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.agent.conftest import Call, outcomes
-from tests.netns.kit import conf
+from tests.netns.kit import PORT, conf, listening
 from tests.support.agent import Agent, running
 from tests.support.agent_pages import get
 from tests.support.node import Node, wait_until
@@ -40,6 +40,28 @@ def _ready(node: Node) -> tuple[int, str]:
         return get(node.path(PAGES), "/readyz")
     except OSError:
         return 0, ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["socket: /proc/none/agent.sock\n", "metrics: '127.0.0.1:{port}'\n"],
+    ids=["socket", "port"],
+)
+def test_a_valid_change_that_cannot_begin_leaves_what_was_before(
+    node: Node, watched: Agent, call: Call, line: str
+) -> None:
+    with listening(node, PORT):  # so that the metrics' port is another's
+        _write(node, "log: {format: json, level: debug}\n" + line.format(port=PORT))
+        wait_until(lambda: _ready(node)[0] == 503, "it says that it is not ready", LIMIT_S)
+        wait_until(lambda: "what was before stays" in _ready(node)[1], "it says why", LIMIT_S)
+        assert "the config was changed and is wrong" in _messages(watched)
+        call("ADD", node.pod(), conf()).ok()
+        wait_until(lambda: len(outcomes(watched)) == 1, "the call was the agent's")
+        began = _messages(watched).count("begins anew")
+        _write(node, CONFIG)
+        wait_until(lambda: _ready(node)[0] == 200, "it is ready again", LIMIT_S)
+    assert _messages(watched).count("begins anew") == began == 1
+    watched.stop()
 
 
 def test_a_valid_change_is_used_without_another_process(
