@@ -150,21 +150,24 @@ def _all_faults(
 
 
 def _contested(spans: list[_Span]) -> Iterator[_Fault]:
-    """Ranges that overlap another's: either one holds the other, so neighbours in order tell."""
-    kept: _Span | None = None
-    for span in sorted(spans, key=lambda one: (one.first, -one.last)):
-        if kept is None or not kept.overlaps(span):
-            kept = span
+    """Ranges that overlap one that is kept. By rank: one that is refused refuses nobody."""
+    kept: list[_Span] = []  # by address; none overlaps another
+    firsts: list[int] = []
+    for span in sorted(spans, key=lambda one: one.rank):
+        place = bisect_right(firsts, span.first)
+        near = kept[max(place - 1, 0) : place + 1]
+        keeper = next((one for one in near if one.overlaps(span)), None)
+        if keeper is None:
+            kept.insert(place, span)
+            firsts.insert(place, span.first)
             continue
-        loser, keeper = (kept, span) if span.rank < kept.rank else (span, kept)
         own = keeper.rank < 0
         yield _fault(
-            loser,
+            span,
             "overlaps-own" if own else "overlaps-node",
             f"overlaps {keeper.cidr} of {'this node' if own else 'node'} {keeper.node.name}, which"
             " keeps it: give one of them another range",
         )
-        kept = keeper
 
 
 def _fault(span: _Span, reason: str, why: str) -> _Fault:

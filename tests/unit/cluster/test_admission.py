@@ -28,6 +28,15 @@ def admitted(*nodes: Node, rules: Rules = RULES, before: Admitted | None = None)
     return admit(Cluster((*nodes, ME)), "me", rules, UNDERLAY, claims)
 
 
+def test_a_range_that_is_refused_refuses_nobody() -> None:
+    """The outer one overlaps the first's; the third's overlaps the outer one alone."""
+    first, third = node("c", ["10.244.34.0/24"]), node("b", ["10.244.33.0/24"])
+    outer = node("a", ["10.244.32.0/20"])
+    found = admitted(first, outer, third)
+    assert [peer.pod_cidrs for peer in found.peers] == [first.pod_cidrs, (), third.pod_cidrs]
+    assert [(one.node, one.reason) for one in found.refused] == [("a", "overlaps-node")]
+
+
 def test_what_is_right_is_used_as_it_is() -> None:
     peer = node("b", ["10.244.2.0/24", "2001:db8:244:2::/64"], ["192.0.2.2", "2001:db8:1::2"])
     found = admitted(peer)
