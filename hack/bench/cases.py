@@ -63,6 +63,12 @@ class Case:
         return {key: every[key] for key in plugin.get("capabilities", {})}
 
 
+# Of a plain attachment: medians of one at a time, at most; throughput of 64 at a time, at least.
+GOALS: Mapping[tuple[str, int], float] = {
+    ("ADD", 1): 0.25, ("DEL", 1): 0.6, ("ADD", 64): 4, ("DEL", 64): 8,
+}  # fmt: skip
+
+
 def _host_local(families: tuple[int, ...]) -> Json:
     return {
         "type": "host-local",
@@ -73,17 +79,18 @@ def _host_local(families: tuple[int, ...]) -> Json:
 
 def _bridge(name: str, *families: int) -> Case:
     peer = {"type": "bridge", "bridge": "bench0", "isGateway": True, "ipam": _host_local(families)}
-    return Case(name, families, peer, {"type": "podwire", "mode": "bridge"})
+    return Case(name, families, peer, {"type": "podwire", "mode": "bridge"}, goals=GOALS)
 
 
 def _ptp(name: str, *families: int) -> Case:
     peer = {"type": "ptp", "ipam": _host_local(families)}
-    return Case(name, families, peer, {"type": "podwire", "mode": "ptp"})
+    return Case(name, families, peer, {"type": "podwire", "mode": "ptp"}, goals=GOALS)
 
 
 def _masquerade(name: str, *families: int) -> Case:
     made = _bridge(name, *families)
-    return replace(made, peer={**made.peer, "ipMasq": True}, direct=False)
+    goals = {**GOALS, ("ADD", 1): 0.10}
+    return replace(made, peer={**made.peer, "ipMasq": True}, direct=False, goals=goals)
 
 
 def _full_chain(name: str, *families: int) -> Case:
