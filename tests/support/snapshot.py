@@ -12,6 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,8 @@ def _files(node: Node) -> Iterator[str]:
             name = below + str(path)[len(str(top)) :]
             if name.startswith(FILES_IGNORED) or path.is_dir():
                 continue
-            yield f"{name} {path.lstat().st_mode & 0o7777:04o} {_content(path)}"
+            with suppress(FileNotFoundError):  # an agent at work may have removed it meanwhile
+                yield f"{name} {path.lstat().st_mode & 0o7777:04o} {_content(path)}"
 
 
 def _content(path: Path) -> str:
