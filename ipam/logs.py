@@ -6,9 +6,10 @@ power cut, a foreign hand) is skipped, and losing a log costs no address.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 NEVER_S = float("-inf")  # release time of an address that need not cool down
+PAST_MAX = 1024  # releases remembered that need not cool: free addresses known without a listing
 
 
 def released_line(address: str, at_s: float) -> str:
@@ -46,6 +47,14 @@ def add_released(found: dict[str, float], lines: bytes) -> None:
 def format_released(released: Mapping[str, float]) -> bytes:
     """A log that parses to the same mapping."""
     return "".join(released_line(address, at_s) for address, at_s in released.items()).encode()
+
+
+def worth_keeping(released: Mapping[str, float], cool: Container[str]) -> dict[str, float]:
+    """Those that cool, and of the others the latest. In a range of many addresses each release is
+    of another one, so a log of all would grow for ever, and each ADD goes through it."""
+    past = [address for address in released if address not in cool]
+    passed_over = frozenset(past[:-PAST_MAX])
+    return {name: at_s for name, at_s in released.items() if name not in passed_over}
 
 
 def is_loggable(pod: str) -> bool:

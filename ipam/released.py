@@ -7,10 +7,11 @@ has not grown. What is remembered merely steers the choice of an address; link(2
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 
 from ipam.files import READ_SAFELY, RELEASED, Folder, read_all
 from ipam.lean_typing import Self
-from ipam.logs import add_released, format_released
+from ipam.logs import add_released, format_released, worth_keeping
 
 _LOG = os.O_RDWR | os.O_APPEND | READ_SAFELY
 SMALL = 16384  # bytes of a log that are not worth rewriting
@@ -83,22 +84,23 @@ class ReleasedLog:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def add(self, lines: bytes) -> None:
-        """Adds lines with one write, not synced; a log of which half is past is written anew."""
-        if self._compacted(lines) or not lines:
+    def add(self, lines: bytes, cool: Container[str]) -> None:
+        """Adds lines with one write, not synced; a log of which half is of no use any more is
+        written anew. cool: the addresses that must stay in it."""
+        if self._compacted(lines, cool) or not lines:
             return
         if self._descriptor >= 0:
             os.write(self._descriptor, lines)
         else:
             self._folder.append(RELEASED, lines)
 
-    def _compacted(self, lines: bytes) -> bool:
+    def _compacted(self, lines: bytes, cool: Container[str]) -> bool:
         memory = self._memory
         if memory.size <= max(SMALL, memory.tried + memory.tried // 4):
             return False
         released = dict(memory.released)
         add_released(released, lines)
-        compact = format_released(released)
+        compact = format_released(worth_keeping(released, cool))
         if not compact or 2 * len(compact) >= memory.size:
             memory.tried = memory.size
             return False

@@ -236,7 +236,7 @@ class Reservation:
         lines += map(given_line, self._stale)
         lines += [released_line(name, NEVER_S) for name in self._free if name not in names]
         try:
-            self._log.add("".join(lines).encode())
+            self._log.add("".join(lines).encode(), self._cool)
             self._note_sticky(names)
         except OSError as error:
             self._node.warn(f"{self._folder.path}: logs not written: {error.strerror}")

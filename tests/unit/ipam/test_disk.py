@@ -15,7 +15,8 @@ import pytest
 from ipam.disk import DiskLeases, folder_path
 from ipam.errors import AddressInUse, InvalidConf, InvalidRanges, PoolExhausted, StoreFailed
 from ipam.files import Folder
-from ipam.logs import parse_released
+from ipam.logs import PAST_MAX, parse_released
+from ipam.memory import Memory
 from ipam.values import IpamConf
 from tests.unit.ipam.kit import (
     NETWORK,
@@ -247,6 +248,20 @@ class TestCooldown:
             release(store, conf, f"c{n}")
             node.now_s += 1
         assert (tmp_path / NETWORK / ".released").stat().st_size < 20000
+
+    def test_nor_where_each_release_is_of_another_address(
+        self, node: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
+        memory, conf = Memory(), conf_of(tmp_path, "2001:db8::/64", cooldown_s=30)
+        store = node.store(memory=memory)
+        for n in range(4 * PAST_MAX):
+            reserve(store, conf, f"c{n}")
+            release(store, conf, f"c{n}")
+            node.now_s += 1
+        log = parse_released((tmp_path / NETWORK / ".released").read_bytes())
+        assert PAST_MAX <= len(log) < 3 * PAST_MAX
+        assert list(log)[-1] == f"2001:db8::{4 * PAST_MAX + 1:x}"  # the latest ones are there
 
     def test_a_full_disk_does_not_stop_a_release(
         self, node: FakeNode, store: DiskLeases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from ipam.logs import (
     NEVER_S,
+    PAST_MAX,
     format_released,
     given_line,
     is_loggable,
@@ -10,6 +11,7 @@ from ipam.logs import (
     released_line,
     sticky_addresses,
     sticky_lines,
+    worth_keeping,
 )
 
 
@@ -26,6 +28,13 @@ def test_the_order_is_that_of_the_latest_release() -> None:
 def test_released_survives_formatting() -> None:
     released = {"10.244.1.2": 12.5, "2001:db8::2": NEVER_S}
     assert parse_released(format_released(released)) == released
+
+
+def test_of_those_that_need_not_cool_the_latest_are_kept() -> None:
+    released = {str(n): float(n) for n in range(PAST_MAX + 3)}
+    kept = worth_keeping(released, {"0"})
+    assert list(kept) == ["0", *map(str, range(3, PAST_MAX + 3))]
+    assert worth_keeping(kept, {"0"}) == kept
 
 
 def test_torn_lines_are_skipped() -> None:
