@@ -1,15 +1,17 @@
 """Notices another config: a valid one ends the agent, so that it begins anew with it; one that is
 wrong is told, counts against readiness, and changes nothing.
 
-The files are read each LOOK_S rather than listened to: they are small, and a ConfigMap's are links
-that a kubelet switches. One counts when two looks in a row find the same, so that a file that is
-just being written does not.
+The file is read each LOOK_S rather than listened to: it is small, and in a ConfigMap a link that a
+kubelet switches. It counts when two looks in a row find the same, so that one that is just being
+written does not. What is wrong is judged again now and then: it may lie in a file that it names.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple
 
 from cni_plugin.agent.config import AgentConfig
@@ -19,9 +21,8 @@ from cni_plugin.cni.errors import CNIError
 
 NAME = "config"  # of the readiness' reason
 LOOK_S = 0.5
+AGAIN = 10  # looks at a config that is wrong, to one judgement
 BYTES_MAX = 1 << 20
-
-Content = tuple[bytes | str, ...]  # of each file, or why it cannot be read
 
 
 class Refused(NamedTuple):
@@ -42,7 +43,7 @@ class ConfigWatch:
         read: Callable[[], AgentConfig],
         refused: Refused | None = None,
     ) -> None:
-        self._paths = (path,)
+        self._path = path
         self._used = used
         self._read = read
         self._refused = refused
@@ -54,10 +55,11 @@ class ConfigWatch:
         """Until there is another, valid config, or it is cancelled."""
         judged = seen = self._look()
         self._tell(sink, readiness)
-        while True:
+        for look in count(1):
             await asyncio.sleep(LOOK_S)
             before, seen = seen, self._look()
-            if seen != before or (seen == judged and not self._told):
+            due = seen != judged or (self._told and look % AGAIN == 0)
+            if seen != before or not due:
                 continue
             judged = seen
             if await asyncio.to_thread(self._judge):
@@ -65,8 +67,15 @@ class ConfigWatch:
                 return
             self._tell(sink, readiness)
 
-    def _look(self) -> Content:
-        return tuple(map(_content, self._paths))
+    def _look(self) -> bytes | str:
+        """The file's content, or why it cannot be read."""
+        try:
+            # Opening a FIFO would wait for somebody who writes to it.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                return file.read(BYTES_MAX)
+        except OSError as error:
+            return str(error)
 
     def _judge(self) -> bool:
         """Whether there is another, valid one."""
@@ -93,11 +102,3 @@ class ConfigWatch:
         else:
             sink.event("info", "the config is as it was", {})
             readiness.clear(NAME)
-
-
-def _content(path: str) -> bytes | str:
-    try:
-        with open(path, "rb") as file:
-            return file.read(BYTES_MAX)
-    except OSError as error:
-        return str(error)

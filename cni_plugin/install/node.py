@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cni_plugin.cni.errors import CNIError, IoFailure
+from cni_plugin.durable import sync_folder
 from cni_plugin.install.files import copy_release, make_folder, put_executable, put_link, remove
 from cni_plugin.install.look import look
 from cni_plugin.install.place import INTERPRETER, LAUNCHER, TEMPORARY, Place
@@ -63,11 +64,7 @@ def _copy(name: str, place: Place, release: Release) -> str:
         remove(made)
         raise
     os.rename(made, f"{place.versions}/{name}")
-    descriptor = os.open(place.versions, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(place.versions)
     return ""
 
 
