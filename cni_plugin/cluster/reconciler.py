@@ -24,9 +24,10 @@ from cni_plugin.cluster.sound import Sound
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
 from cni_plugin.cluster.values import HOST_GW, Cluster, Node, Refused, Underlay
 from cni_plugin.kernel import cluster as kernel
-from cni_plugin.kernel.execute import Outcome, StepFailed, apply
+from cni_plugin.kernel.execute import Outcome, apply
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.places import Places
+from cni_plugin.kernel.refusal import StepFailed
 from cni_plugin.model.objects import Key, Obj, Vxlan, key
 from cni_plugin.model.plan import Step, describe
 from ipam.values import IPAddress, IPInterface

@@ -7,36 +7,30 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 
-from cni_plugin.cni.errors import CNIError, KernelRefused
+from cni_plugin.cni.errors import CNIError
 from cni_plugin.filter.masquerade import is_network_chain
 from cni_plugin.filter.tables import DATA_MAPS
 from cni_plugin.kernel import nft, rtnl, sysctl
 from cni_plugin.kernel.host import Changes
-from cni_plugin.kernel.netlink import KernelError, Line, Message
+from cni_plugin.kernel.link_messages import messages_of
+from cni_plugin.kernel.netlink import KernelError, Message
 from cni_plugin.kernel.places import Places
+from cni_plugin.kernel.refusal import StepFailed
 from cni_plugin.model.objects import (
     HOST,
     POD,
-    Addr,
-    AnyLink,
     Bridge,
     Element,
-    Fdb,
     FilterTable,
     ForwardAccept,
     ForwardChain,
     Ifb,
-    Neigh,
-    Port,
     PortVlan,
     Redirect,
-    RouteTo,
     RuleChain,
     Sysctl,
     Tbf,
-    Tuned,
     TxChecksum,
-    Up,
     Veth,
     Vxlan,
     key,
@@ -50,20 +44,6 @@ GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXI
 IN_USE = (errno.EBUSY,)
 BATCH_MAX = 128  # messages sent at once: their answers must fit the socket's receive buffer
 LINK_GROUP = 0x70770000  # "pw", and 16 bits of our pid: links about to be deleted together
-
-
-class StepFailed(KernelRefused):
-    """One step was refused. errno lets the caller tell a stale view from a refusal."""
-
-    def __init__(self, error: KernelError, step: Step) -> None:
-        super().__init__(error.msg, _remedy(error, step))
-        self.errno = error.errno
-        self.step = step
-
-    @property
-    def stale(self) -> bool:
-        """Somebody else changed what we looked at: looking again may help."""
-        return self.errno in (errno.EEXIST, errno.ENODEV, errno.ENOENT, errno.EAGAIN)
 
 
 class Outcome(NamedTuple):
@@ -118,7 +98,7 @@ def rehearse(places: Places, steps: Sequence[Step]) -> Iterator[Batch | Writes]:
         elif channel in (_host_links, _pod_links):
             place = POD if channel is _pod_links else HOST
             for run in _runs(part):
-                yield Batch(place, tuple(one for step in run for one in _messages(places, step)))
+                yield Batch(place, tuple(one for step in run for one in messages_of(places, step)))
         else:
             raise ValueError(describe(part[0]))
 
@@ -232,7 +212,7 @@ def _batch(places: Places, place: str, steps: list[Step]) -> Outcome:
     failed: dict[int, StepFailed] = {}
     for step in steps:
         try:
-            wanted = list(_messages(places, step))
+            wanted = list(messages_of(places, step))
         except StepFailed as gone:
             failed[id(step)] = gone
             continue
@@ -245,185 +225,6 @@ def _batch(places: Places, place: str, steps: list[Step]) -> Outcome:
         tuple(step for step in steps if id(step) not in failed),
         tuple(failed[id(step)] for step in steps if id(step) in failed),
     )
-
-
-def _messages(places: Places, step: Step) -> Iterator[Message]:
-    """The messages of one step. An object whose link is gone needs none when it is removed."""
-
-    def line() -> str:
-        return describe(step)
-
-    obj = step.subject
-    if isinstance(obj, (Bridge, Veth, Vxlan, Ifb, AnyLink)):
-        yield from _link_messages(places, step, obj, line)
-    elif isinstance(obj, Up):
-        yield rtnl.change_link(obj.link, rtnl.LinkChange(up=step.wanted is not None), line)
-    elif isinstance(obj, (Port, Tuned)):
-        if step.wanted is not None:  # a switch has no absence to go back to
-            yield _switched(obj, line)
-    elif isinstance(obj, (Tbf, Redirect)):
-        yield from _queue_messages(places, step, obj, line)
-    elif isinstance(obj, PortVlan):
-        yield from _vlan_messages(places, step, obj, line)
-    elif isinstance(obj, (Addr, Neigh, Fdb, RouteTo)):
-        yield from _hanging_messages(places, step, obj, line)
-
-
-def _switched(obj: Port | Tuned, line: Line) -> Message:
-    if isinstance(obj, Port):
-        return rtnl.change_port(obj, line)
-    change = rtnl.LinkChange(
-        queue_length=obj.queue_length, allmulti=obj.allmulti, promisc=obj.promisc
-    )
-    return rtnl.change_link(obj.link, change, line)
-
-
-def _link_messages(
-    places: Places, step: Step, link: Bridge | Veth | Vxlan | Ifb | AnyLink, line: Line
-) -> Iterator[Message]:
-    if isinstance(link, Bridge):
-        yield from _bridge_messages(places, step, line)
-    elif isinstance(link, Veth):
-        yield from _veth_messages(places, step, link, line)
-    elif isinstance(link, Vxlan):
-        yield from _vxlan_messages(step, link, line)
-    elif isinstance(link, Ifb) and step.wanted is not None:
-        if step.found is None:
-            from cni_plugin.kernel import shaping
-
-            yield shaping.new_ifb(link, line)
-        yield rtnl.change_link(link.name, rtnl.LinkChange(mtu=link.mtu, alias=link.alias), line)
-    else:
-        yield rtnl.delete_link(link.name, line)
-
-
-def _bridge_messages(places: Places, step: Step, line: Line) -> Iterator[Message]:
-    bridge = step.subject
-    assert isinstance(bridge, Bridge)  # noqa: S101  for the type checker
-    if step.wanted is None:
-        if not bridge_ports(places, bridge.name):
-            yield rtnl.delete_link(bridge.name, line)
-    elif step.found is None:
-        yield rtnl.new_bridge(bridge, line)
-        if bridge.alias:
-            yield rtnl.change_link(bridge.name, rtnl.LinkChange(alias=bridge.alias), line)
-    else:
-        change = rtnl.LinkChange(
-            up=bridge.up,
-            mac=bridge.mac,
-            promisc=bridge.promisc,
-            mtu=bridge.mtu,
-            vlan_filtering=bridge.vlan_filtering,
-        )
-        yield rtnl.change_link(bridge.name, change, line)
-
-
-def bridge_ports(places: Places, name: str) -> tuple[str, ...]:
-    """The names of the links in a bridge; none when it is gone."""
-    bridge = places.link(HOST, name)
-    if bridge is None:
-        return ()
-    links = map(rtnl.parse_link, places.host.dump(rtnl.dump_links(bridge.ifindex)))
-    return tuple(link.name for link in links if link.master == bridge.ifindex)
-
-
-def _veth_messages(places: Places, step: Step, veth: Veth, line: Line) -> Iterator[Message]:
-    if step.wanted is None:
-        yield rtnl.delete_link(veth.name, line)
-        return
-    master = _index(places, HOST, veth.master) if veth.master else 0
-    if step.found is None:
-        netns_fd = places.netns_fd if veth.peer_place == POD else None
-        yield rtnl.new_veth(veth, netns_fd, master, line)
-        yield rtnl.change_link(veth.name, rtnl.LinkChange(alias=veth.alias), line)
-    else:
-        change = rtnl.LinkChange(
-            up=veth.up, mac=veth.mac, mtu=veth.mtu, master=master, alias=veth.alias
-        )
-        yield rtnl.change_link(veth.name, change, line)
-
-
-def _vxlan_messages(step: Step, vxlan: Vxlan, line: Line) -> Iterator[Message]:
-    from cni_plugin.kernel import tunnel  # a call never needs it
-
-    if step.wanted is None:
-        yield rtnl.delete_link(vxlan.name, line)
-        return
-    change = rtnl.LinkChange(alias=vxlan.alias)
-    if not isinstance(step.found, Vxlan):
-        yield tunnel.new_vxlan(vxlan, line)
-    else:
-        yield tunnel.change_vxlan(vxlan, line)
-        # Not the MAC it has: setting that one too flushes the link's neighbours (net/ipv4/arp.c).
-        mac = vxlan.mac if vxlan.mac != step.found.mac else None
-        change = change._replace(mac=mac, mtu=vxlan.mtu)
-    yield rtnl.change_link(vxlan.name, change, line)
-
-
-def _queue_messages(
-    places: Places, step: Step, obj: Tbf | Redirect, line: Line
-) -> Iterator[Message]:
-    """A queue or what leads to one: nothing is left to remove when the link is gone."""
-    from cni_plugin.kernel import shaping  # few pods have limits
-
-    if step.wanted is None and places.link(HOST, obj.link) is None:
-        return
-    index = _index(places, HOST, obj.link)
-    if isinstance(obj, Tbf):
-        yield (shaping.replace_tbf if step.wanted else shaping.delete_tbf)(obj, index, line)
-        return
-    if isinstance(step.found, Redirect):
-        yield from shaping.delete_redirect(step.found, index, line)
-    if isinstance(step.wanted, Redirect):
-        target = _index(places, HOST, step.wanted.to)
-        yield from shaping.new_redirect(step.wanted, index, target, line)
-
-
-def _vlan_messages(places: Places, step: Step, vlan: PortVlan, line: Line) -> Iterator[Message]:
-    link = places.link(HOST, vlan.link)
-    if step.wanted is None:
-        if link:
-            yield rtnl.port_vlan(link.ifindex, vlan.vid, line, remove=True)
-        return
-    index = _index(places, HOST, vlan.link)
-    yield rtnl.port_vlan(index, vlan.vid, line)
-    if not vlan.default:
-        yield rtnl.port_vlan(index, 1, line, remove=True)
-
-
-def _hanging_messages(
-    places: Places, step: Step, obj: Addr | Neigh | Fdb | RouteTo, line: Line
-) -> Iterator[Message]:
-    """What hangs on a link: nothing is left to remove when the link is gone."""
-    place = getattr(obj, "place", HOST)
-    if step.wanted is None and places.link(place, obj.link) is None:
-        return
-    index = _index(places, place, obj.link)
-    replace = step.found is not None
-    if isinstance(obj, Neigh):
-        yield (rtnl.new_neigh if step.wanted else rtnl.delete_neigh)(obj, index, line)
-    elif isinstance(obj, Fdb):
-        from cni_plugin.kernel import tunnel
-
-        yield (tunnel.new_fdb if step.wanted else tunnel.delete_fdb)(obj, index, line)
-    elif isinstance(obj, Addr):
-        if step.wanted:
-            yield rtnl.new_address(obj, index, line, replace=replace)
-        else:
-            yield rtnl.delete_address(obj, index, line)
-    elif step.wanted:
-        yield rtnl.new_route(obj, index, line, replace=replace)
-    else:
-        yield rtnl.delete_route(obj, index, line)
-
-
-def _index(places: Places, place: str, name: str) -> int:
-    link = places.link(place, name)
-    if link is None:  # gone between looking and acting: the kernel would say ENODEV
-        raise StepFailed(
-            KernelError(errno.ENODEV, f"ip link show {name}"), Step(Up(place, name), None)
-        )
-    return link.ifindex
 
 
 # sysctls, nftables, iptables ---------------------------------------------------------------------
@@ -590,41 +391,3 @@ def _one_by_one(steps: tuple[Step, ...], act: Callable[[Step], None], stop: bool
         else:
             done.append(step)
     return Outcome(tuple(done), tuple(failures))
-
-
-_FOREIGN_TABLE = "another program's table `podwire` is in the way: see `nft list ruleset`"
-_REMEDIES: dict[tuple[type, int], str] = {
-    (PortVlan, errno.EOPNOTSUPP): "this kernel has no bridge VLAN filtering: leave `vlan` out",
-    (Veth, errno.EOPNOTSUPP): "this kernel has no veth (CONFIG_VETH)",
-    (Veth, errno.EEXIST): "an interface of that name is there already, in the pod or on the node",
-    (Vxlan, errno.EOPNOTSUPP): "this kernel has no VXLAN (CONFIG_VXLAN): use backend host-gw",
-    (Vxlan, errno.EEXIST): (
-        "another program has a VXLAN link of this VNI and port: choose another `vxlan.vni`"
-    ),
-    (Ifb, errno.EOPNOTSUPP): "this kernel has no ifb (CONFIG_IFB): leave the egress limit out",
-    (Tbf, errno.ENOENT): "this kernel has no token bucket filter (CONFIG_NET_SCH_TBF)",
-    (Redirect, errno.ENOENT): (
-        "this kernel lacks CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 or CONFIG_NET_ACT_MIRRED"
-    ),
-    (Redirect, errno.EINVAL): "another program's `ingress` qdisc is in the way: `tc qdisc show`",
-    (Bridge, errno.EOPNOTSUPP): "this kernel has no bridge (CONFIG_BRIDGE)",
-    (RuleChain, errno.EOPNOTSUPP): (
-        "this kernel lacks a part of nftables (bridge family, masq), or " + _FOREIGN_TABLE
-    ),
-    (RuleChain, errno.ENOENT): (
-        "this kernel lacks a part of nftables (CONFIG_NFT_FIB_INET, CONFIG_NFT_NAT, CONFIG_NFT_CT)"
-    ),
-    (RuleChain, errno.EEXIST): _FOREIGN_TABLE,
-    (RuleChain, errno.EINVAL): _FOREIGN_TABLE,
-    (RuleChain, errno.EBUSY): _FOREIGN_TABLE,
-    (Addr, errno.EACCES): "IPv6 is disabled for this interface or namespace",
-    (RouteTo, errno.ENETUNREACH): "the route's next hop is not on a network of this interface",
-    (RouteTo, errno.EHOSTUNREACH): "the route's next hop is not on a network of this interface",
-}
-
-
-def _remedy(error: KernelError, step: Step) -> str:
-    kind = type(step.subject)
-    if isinstance(step.wanted, Bridge) and step.wanted.vlan_filtering:
-        kind = PortVlan
-    return _REMEDIES.get((kind, error.errno), error.details)

@@ -21,6 +21,7 @@ from cni_plugin.kernel.netlink import (
     messages_in,
     string,
 )
+from cni_plugin.kernel.nft_exprs import FAMILIES
 
 # By the kind of message, which attribute names what it is about, and which names are ours.
 _NAMED = {
@@ -72,7 +73,7 @@ def is_drift(data: bytes, own_port: int) -> bool:
 
 
 def _is_of_cluster(kind: int, body: bytes) -> bool:
-    if kind >> 8 != nft.SUBSYSTEM or not body or body[0] != nft.FAMILIES["inet"]:
+    if kind >> 8 != nft.SUBSYSTEM or not body or body[0] != FAMILIES["inet"]:
         return False
     found, kind = attribute_map(body, 4), kind & 0xFF  # after struct nfgenmsg
     if string(found.get(1, b"")) != TABLE:  # NFTA_*_TABLE are all 1

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from threading import Condition
 
 from cni_plugin.cni.errors import CNIError
-from cni_plugin.kernel.execute import Outcome, StepFailed, apply
+from cni_plugin.kernel.execute import Outcome, apply
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.places import Places
+from cni_plugin.kernel.refusal import StepFailed
 from cni_plugin.model.objects import Key, key
 from cni_plugin.model.plan import Step, in_order_of_removal
 

@@ -37,32 +37,16 @@ from cni_plugin.kernel.netlink import (
     string,
     text,
 )
+from cni_plugin.kernel.nft_exprs import FAMILIES, VERDICTS, be32, exprs, verdict
 from cni_plugin.kernel.rtnl import mac_bytes
 from cni_plugin.model.objects import Element, RuleChain
-from cni_plugin.model.rules import (
-    Compare,
-    ConnectionStatus,
-    Constant,
-    DestinationNat,
-    DestinationType,
-    Expr,
-    Load,
-    Lookup,
-    LowerMss,
-    Mask,
-    Masquerade,
-    PathMss,
-    Rule,
-    Store,
-    Verdict,
-)
+from cni_plugin.model.rules import Rule, Verdict
 
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, DELCHAIN = 0, 1, 2, 3, 4, 5  # NFT_MSG_*
 NEWRULE, GETRULE, DELRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = 6, 7, 8, 9, 12, 13, 14
 GETGEN = 16
-FAMILIES = {"any": 0, "inet": 1, "ip": 2, "bridge": 7, "ip6": 10}  # NFPROTO_*
 KEY_TYPES = {
     "ipv4_addr": (7, 4),
     "ipv6_addr": (8, 16),
@@ -74,20 +58,9 @@ KEY_TYPES = {
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}  # IPPROTO_*
 SET_INTERVAL, SET_MAP, DATA_VERDICT = 0x4, 0x8, 0xFFFFFF00  # NFT_SET_*, NFT_DATA_VERDICT
 ELEMENT_END = 0x1  # NFT_SET_ELEM_INTERVAL_END: the first address behind a range
-VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}  # NF_*, NFT_*
-RANDOM_FULLY = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
-# NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, NFT_CT_STATUS, NFT_NAT_DNAT
-FIB_ADDRTYPE, FIB_DADDR, CT_STATUS, NAT_DNAT = 3, 2, 2, 1
-HTON, CHECKSUM_INET, RT_TCPMSS = 1, 1, 3  # NFT_BYTEORDER_HTON, NFT_PAYLOAD_CSUM_INET, NFT_RT_TCPMSS
-EXTHDR_TCPOPT, TCPOPT_MAXSEG = 1, 2  # NFT_EXTHDR_OP_TCPOPT; RFC 9293 section 3.2
 
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
-
-
-def be32(kind: int, value: int) -> bytes:
-    """An attribute of a 32-bit number in network byte order, as nfnetlink has them."""
-    return attr(kind, struct.pack(">I", value & 0xFFFFFFFF))
 
 
 def _message(kind: int, family: str, body: bytes, line: Line, flags: int = 0) -> Message:
@@ -200,76 +173,11 @@ def delete_chain(chain: RuleChain) -> Iterator[Message]:
 
 
 def _new_rule(family: str, rule: Rule) -> Message:
-    ours = (made for expr in rule.exprs for made in _exprs(expr))
-    exprs = [nested(1, text(1, name), nested(2, data)) for name, data in ours]
-    body = text(1, TABLE) + text(2, rule.chain) + nested(4, *exprs) + attr(7, _comment(rule.mark))
+    ours = (made for expr in rule.exprs for made in exprs(expr))
+    listed = [nested(1, text(1, name), nested(2, data)) for name, data in ours]
+    body = text(1, TABLE) + text(2, rule.chain) + nested(4, *listed) + attr(7, _comment(rule.mark))
     line = f"nft add rule {family} {TABLE} {rule.chain} {rule.text}"
     return _message(NEWRULE, family, body, line, NLM_F_CREATE | NLM_F_APPEND)
-
-
-def _register(number: int) -> int:
-    return 8 + number  # NFT_REG32_00
-
-
-def _exprs(expr: Expr) -> Iterator[tuple[str, bytes]]:
-    """The names and attributes of the kernel's expressions for one of ours."""
-    yield _expr(expr)
-    if isinstance(expr, PathMss):  # nft_rt gives it in the machine's order
-        registers = be32(1, _register(0)) + be32(2, _register(0))
-        yield "byteorder", registers + be32(3, HTON) + be32(4, 2) + be32(5, 2)
-
-
-def _expr(expr: Expr) -> tuple[str, bytes]:  # noqa: C901, PLR0911  a table, one kind a line
-    """An expression's name and its attributes."""
-    if isinstance(expr, Load) and expr.source == "meta":
-        return "meta", be32(1, _register(expr.register)) + be32(2, expr.what)
-    if isinstance(expr, Load):
-        where = be32(2, expr.what) + be32(3, expr.offset) + be32(4, expr.length)
-        return "payload", be32(1, _register(expr.register)) + where
-    if isinstance(expr, Mask):
-        registers = be32(1, _register(0)) + be32(2, _register(0)) + be32(3, len(expr.mask))
-        flip = expr.flip or bytes(len(expr.mask))
-        return "bitwise", registers + nested(4, attr(1, expr.mask)) + nested(5, attr(1, flip))
-    if isinstance(expr, Constant):
-        return "immediate", be32(1, _register(0)) + nested(2, attr(1, expr.data))
-    if isinstance(expr, Store):
-        where = be32(2, expr.what) + be32(3, expr.offset) + be32(4, expr.length)
-        counted = b"" if expr.checksum is None else be32(6, CHECKSUM_INET) + be32(7, expr.checksum)
-        return "payload", where + be32(5, _register(0)) + counted
-    if isinstance(expr, PathMss):
-        return "rt", be32(1, _register(0)) + be32(2, RT_TCPMSS)
-    if isinstance(expr, LowerMss):
-        where = attr(2, bytes([TCPOPT_MAXSEG])) + be32(3, 2) + be32(4, 2)
-        return "exthdr", where + be32(6, EXTHDR_TCPOPT) + be32(7, _register(0))
-    if isinstance(expr, Compare):
-        operator = be32(1, _register(0)) + be32(2, int(expr.negate))
-        return "cmp", operator + nested(3, attr(1, expr.data))
-    if isinstance(expr, Lookup):
-        target = be32(3, 0) if expr.verdict else b""  # NFT_REG_VERDICT
-        target = be32(3, _register(0)) if expr.data else target
-        inverted = be32(5, 1) if expr.negate else b""  # NFT_LOOKUP_F_INV
-        return "lookup", text(1, expr.set) + be32(2, _register(0)) + target + inverted
-    if isinstance(expr, Masquerade):
-        return "masq", be32(1, RANDOM_FULLY)
-    if isinstance(expr, Verdict):
-        return "immediate", be32(1, 0) + nested(2, _verdict(expr))
-    return _nat_expr(expr)
-
-
-def _nat_expr(expr: DestinationType | ConnectionStatus | DestinationNat) -> tuple[str, bytes]:
-    """Those of host ports."""
-    if isinstance(expr, DestinationType):
-        return "fib", be32(1, _register(0)) + be32(2, FIB_ADDRTYPE) + be32(3, FIB_DADDR)
-    if isinstance(expr, ConnectionStatus):
-        return "ct", be32(1, _register(0)) + be32(2, CT_STATUS)
-    family, port = ("ip", 1) if expr.version == 4 else ("ip6", 4)
-    place = be32(3, _register(0)) + be32(5, _register(port))
-    return "nat", be32(1, NAT_DNAT) + be32(2, FAMILIES[family]) + place
-
-
-def _verdict(verdict: Verdict) -> bytes:
-    chain = text(2, verdict.chain) if verdict.chain else b""
-    return nested(2, be32(1, VERDICTS[verdict.kind]), chain)
 
 
 def is_known(obj: Element | RuleChain) -> bool:
@@ -334,7 +242,7 @@ def _element_list(element: Element, *, whole: bool) -> bytes:
         return head + nested(3, *_range(element.key[0]))
     parts = [nested(1, attr(1, _key(element)))]  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
     if whole and element.goto:
-        parts.append(nested(2, _verdict(Verdict("goto", element.goto))))
+        parts.append(nested(2, verdict(Verdict("goto", element.goto))))
     if whole and element.to:
         parts.append(nested(2, attr(1, _packed(DATA_MAPS[element.set], element.to))))
     if whole and element.owner:
@@ -433,12 +341,12 @@ def _elements(family: str, name: str, received: Received) -> Iterator[Element]:
     for found in _items(received):
         key = attribute_map(found[1])[1]
         data = attribute_map(found.get(2, b""))  # NFTA_DATA_VALUE is 1, NFTA_DATA_VERDICT 2
-        verdict = attribute_map(data.get(2, b""))
+        leads = attribute_map(data.get(2, b""))
         yield Element(
             family,
             name,
             _parse_key(SETS[name], key),
-            string(verdict.get(2, b"")),
+            string(leads.get(2, b"")),
             _parse_comment(found.get(6, b"")) or None,
             _parse_key(DATA_MAPS[name], data[1]) if name in DATA_MAPS else (),
         )

@@ -14,6 +14,7 @@ from cni_plugin.filter.presence import element
 from cni_plugin.kernel import execute, namespace, nft, rtnl, sysctl
 from cni_plugin.kernel.forward import may_drop
 from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.link_messages import bridge_ports
 from cni_plugin.kernel.observe import observe, uplink_mtu
 from cni_plugin.kernel.places import Places
 from cni_plugin.model.names import mac_address
@@ -123,7 +124,7 @@ class NodeKernel:
         return tuple(nft.observe_owned(self._places.filter_if_any, host_links))
 
     def ports(self, bridge: str) -> tuple[str, ...]:
-        return execute.bridge_ports(self._places, bridge)
+        return bridge_ports(self._places, bridge)
 
     def links(self) -> dict[str, str]:
         found = map(rtnl.parse_link, self._places.host.dump(rtnl.dump_links()))

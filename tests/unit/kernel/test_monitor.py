@@ -15,6 +15,7 @@ from cni_plugin.kernel.monitor import (
     takes_from_filter,
 )
 from cni_plugin.kernel.netlink import Message, encode, text
+from cni_plugin.kernel.nft_exprs import be32
 from cni_plugin.kernel.rtnl import IFF_UP, Link
 from cni_plugin.model.objects import Element
 
@@ -70,7 +71,7 @@ def _body(attributes: bytes) -> Message:
         (_event(nft.delete_element(ELEMENT)), True),
         (_event(nft.new_element(ELEMENT)), False),
         (_event(TABLE), False),
-        (_event(_body(text(1, "podwire") + nft.be32(2, DORMANT))), True),
+        (_event(_body(text(1, "podwire") + be32(2, DORMANT))), True),
         (_event(TABLE, kind=DELTABLE), True),
         (_event(_body(text(1, "other")), kind=DELTABLE), False),
         (
