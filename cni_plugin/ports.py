@@ -32,9 +32,11 @@ class Leases(Protocol):
         holds addresses gets the same ones (a repeated ADD must not leak)."""
 
     def release(
-        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
-    ) -> tuple[IPAddress, ...]:
-        """Free all that the owner holds, whatever the ranges are now; nothing held is success."""
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = (), *,
+        unused: bool = False,
+    ) -> tuple[IPAddress, ...]:  # fmt: skip
+        """Free all that the owner holds, whatever the ranges are now; nothing held is success.
+        unused: nobody was told of them, so they need not cool down."""
 
     def held(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()

@@ -15,7 +15,7 @@ from ipam.allocate import assign, cooling, lease, require_usable
 from ipam.errors import InvalidConf, StoreFailed
 from ipam.files import LOCK, OWNERS, RELEASED, TEMP, Folder, index_name
 from ipam.lock import acquire
-from ipam.logs import parse_released, released_line
+from ipam.logs import NEVER_S, parse_released, released_line
 from ipam.memory import FolderMemory, Memory, pools_of
 from ipam.node import Node, boot_clock_s, log_nothing, read_boot_id
 from ipam.ranges import pool
@@ -101,8 +101,9 @@ class DiskLeases:
                 return Reservation(node, folder, conf, owner, log).make(pools, wanted)
 
     def release(
-        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
-    ) -> tuple[IPAddress, ...]:
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = (), *,
+        unused: bool = False,
+    ) -> tuple[IPAddress, ...]:  # fmt: skip
         """See `Store.release`."""
         locked = self._existing(conf, network)
         if locked is None:
@@ -110,7 +111,9 @@ class DiskLeases:
         names = tuple(map(str, hint))
         try:
             with locked as folder:
-                return self._release(folder, network, owner, names)
+                freed = self._release(folder, network, owner, names)
+                self._note_released(folder, freed, NEVER_S if unused else self._node.clock_s())
+                return _addresses(freed)
         except _NoLock:
             # Without the lock nothing can be freed, and nothing need be when nothing is held.
             if locked.look(owner, names):
@@ -119,7 +122,7 @@ class DiskLeases:
 
     def _release(
         self, folder: Folder, network: str, owner: Owner, hint: tuple[str, ...]
-    ) -> tuple[IPAddress, ...]:
+    ) -> tuple[str, ...]:
         try:
             settle(folder, self._node_of(network))
         except OSError as error:
@@ -132,8 +135,7 @@ class DiskLeases:
         # A read-only file system refuses to unlink even what is not there.
         if index_name(owner) and (freed or folder.status(index) is not None):
             folder.unlink(index)
-        self._note_released(folder, freed)
-        return _addresses(freed)
+        return freed
 
     def held(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
@@ -204,7 +206,7 @@ class DiskLeases:
                 folder.unlink(name)
             for name in (*folder.stale_index(), TEMP):
                 folder.unlink(name)
-            self._note_released(folder, freed)
+            self._note_released(folder, freed, self._node.clock_s())
             return _addresses(freed)
 
     def exclusively(self, conf: IpamConf, network: str) -> Exclusive:
@@ -234,14 +236,13 @@ class DiskLeases:
         made = _Locked if path not in self._held else _Inside
         return made(path, self._lock_timeout_s, create=create)
 
-    def _note_released(self, folder: Folder, names: Sequence[str]) -> None:
+    def _note_released(self, folder: Folder, names: Sequence[str], at_s: float) -> None:
         """Remember when addresses were released. The release itself is done and stays good on a
         full disk; without the note the addresses merely do not cool down."""
         if not names:
             return
-        now_s = self._node.clock_s()
         try:
-            folder.append(RELEASED, "".join(released_line(n, now_s) for n in names).encode())
+            folder.append(RELEASED, "".join(released_line(n, at_s) for n in names).encode())
         except OSError as error:
             self._node.warn(f"no cooldown for {', '.join(names)}: {error.strerror}")
 

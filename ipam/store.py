@@ -26,11 +26,13 @@ class Store(Protocol):
         AddressInUse, InvalidRanges, StoreFailed, LockTimeout, InvalidConf."""
 
     def release(
-        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()
-    ) -> tuple[IPAddress, ...]:
+        self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = (), *,
+        unused: bool = False,
+    ) -> tuple[IPAddress, ...]:  # fmt: skip
         """Free all that the owner holds, whatever the ranges are now; nothing held is success.
 
-        hint: addresses that the owner probably holds; verified, they save the listing."""
+        hint: addresses that the owner probably holds; verified, they save the listing. unused:
+        nobody was told of them, so they need not cool down and are the next to be given."""
 
     def held(
         self, conf: IpamConf, network: str, owner: Owner, hint: Sequence[IPAddress] = ()

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cni_plugin.agent.stencil import Kind, shared_objects
+from cni_plugin.agent.stencil import shared_objects
+from cni_plugin.agent.subject import Kind
 from cni_plugin.attach.wiring import Facts, gateway_link
 from cni_plugin.cni.values import NetConf
 from cni_plugin.commands.add import BRIDGED_UNFILTERED

@@ -16,7 +16,7 @@ from typing import Any
 from cni_plugin.agent.stages import Stages, Timed
 from cni_plugin.cni.conf_cache import Cached
 from cni_plugin.cni.conf_load import KNOWN_BYTES, KNOWN_MAX, read_conf
-from cni_plugin.cni.values import Attachment, NetConf, Request, Result
+from cni_plugin.cni.values import Attachment, NetConf, Request, Result, RuntimeConf
 from cni_plugin.config_cache import ConfigCache
 from cni_plugin.disk import DiskRecords
 from cni_plugin.kernel.background import Background
@@ -28,7 +28,7 @@ from cni_plugin.kernel.places import Places
 from cni_plugin.kernel.port import NodeKernel, OpenNetns
 from cni_plugin.model.objects import HOST
 from cni_plugin.model.plan import Step
-from cni_plugin.ports import Netns, Ports
+from cni_plugin.ports import Leases, Netns, Ports
 from cni_plugin.wiring import node_ports
 from ipam.disk import LOCK_TIMEOUT_S, DiskLeases
 from ipam.errors import LockTimeout
@@ -147,7 +147,8 @@ class Worker:
             )
             for line in lines:
                 warn(line)
-            if not lenient and not lines and "prevResult" not in document:
+            plain = conf.runtime == RuntimeConf()  # of pods that ask there are as many as pods
+            if plain and not lenient and not lines and "prevResult" not in document:
                 self._shared.remember(stdin, conf)
         if conf.ipam is not None and not conf.ipam.in_process:
             raise Declined
@@ -177,6 +178,22 @@ class _OneAtATime:
                 lock.release()
 
         return call
+
+
+def unused(leases: Leases) -> Any:
+    """The store's port for what nobody was told of: a release of it needs no cooldown."""
+    return _Unused(leases)
+
+
+class _Unused:
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._leases, name)
+
+    def release(self, *arguments: Any) -> Any:
+        return self._leases.release(*arguments, unused=True)
 
 
 class _Records(DiskRecords):

@@ -10,17 +10,15 @@ the general way.
 
 from __future__ import annotations
 
-import os
 import re
-import struct
-from base64 import b32encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from cni_plugin.agent.subject import Kind, Numbers, Subject, sample
 from cni_plugin.attach.wiring import Facts, Wiring
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.result import encode_result
-from cni_plugin.cni.values import Attachment, Dns, NetConf, Pod, Request, Result
+from cni_plugin.cni.values import Dns, NetConf, Request
 from cni_plugin.commands.add import Made, addressing_of, record_of
 from cni_plugin.commands.state import desired_state, owned
 from cni_plugin.kernel import nft, rtnl
@@ -28,73 +26,14 @@ from cni_plugin.kernel.execute import Batch, Writes, rehearse
 from cni_plugin.kernel.host import Changes
 from cni_plugin.kernel.netlink import NLM_F_ACK, Message, encode
 from cni_plugin.kernel.places import Places
-from cni_plugin.model.addresses import link_local
-from cni_plugin.model.objects import HOST, POD, Obj, Veth
+from cni_plugin.model.objects import HOST, Obj, Veth
 from cni_plugin.model.plan import Found, diff
 from cni_plugin.record import DONE, PENDING, dump
 from ipam.allocate import lease
-from ipam.ranges import range_spans, to_address
-from ipam.values import IPAddress, Lease
+from ipam.values import Lease
 
 FIRST = 1 << 30  # the first message's number: calls that go the general way never get so far
 TRIES = 8  # a random address may look like something else in the bytes, or come twice
-INDEX, GENERATION = struct.Struct("=I"), struct.Struct(">I")
-HOST_INDEX, POD_INDEX, GENERATION_HOLE = "host_index", "pod_index", "generation"
-
-
-class Kind(NamedTuple):
-    """What ADDs of one config must have in common to share a stencil. id_size: characters of the
-    container id, which is in the link's alias."""
-
-    id_size: int
-    ifname: str
-
-
-class Subject(NamedTuple):
-    """Whom a stencil is filled for. netns_fd: any descriptor of its namespace; request: its name
-    of the call."""
-
-    attachment: Attachment
-    pod: Pod
-    netns: str
-    netns_fd: int
-    inode: int
-    request: str
-    link: str
-    host_mac: str
-    pod_mac: str
-    addresses: tuple[IPAddress, ...]
-
-    def texts(self) -> dict[str, bytes]:
-        """As a record and an answer have it."""
-        known = {
-            "id": self.attachment.container_id,
-            "pod": str(self.pod),
-            "netns": self.netns,
-            "inode": str(self.inode),
-            "request": self.request,
-            "link": self.link,
-            "host_mac": self.host_mac,
-            "pod_mac": self.pod_mac,
-            "pod_local": str(link_local(self.pod_mac)),
-        }
-        for number, address in enumerate(self.addresses):
-            known[f"address{number}"] = str(address)
-        return {name: text.encode() for name, text in known.items()}
-
-    def numbers(self) -> dict[str, bytes]:
-        """As messages have it."""
-        known = {
-            "id": self.attachment.container_id.encode(),
-            "link": self.link.encode(),
-            "host_mac": rtnl.mac_bytes(self.host_mac),
-            "pod_mac": rtnl.mac_bytes(self.pod_mac),
-            "pod_local": link_local(self.pod_mac).packed,
-            "netns_fd": INDEX.pack(self.netns_fd),
-        }
-        for number, address in enumerate(self.addresses):
-            known[f"address{number}"] = address.packed
-        return known
 
 
 class Sheet:
@@ -106,6 +45,7 @@ class Sheet:
         longest_first = sorted(names, key=len, reverse=True)
         parts = re.split(b"(" + b"|".join(map(re.escape, longest_first)) + b")", data)
         self.holes = tuple(names[part] for part in parts[1::2])
+        self.needs = frozenset(self.holes)
         self._form = b"%b".join(part.replace(b"%", b"%%") for part in parts[::2])
 
     def fill(self, values: Mapping[str, bytes]) -> bytes:
@@ -114,13 +54,14 @@ class Sheet:
 
 
 class Send(NamedTuple):
-    """A datagram. place and chains as in execute.Batch; last: the number of its last message, which
-    is the one that is acknowledged."""
+    """A datagram. place, chains and ports as in execute.Batch; last: the number of its last
+    message, which is the one that is acknowledged."""
 
     place: str
     sheet: Sheet
     last: int
     chains: Changes = ()
+    ports: bool = False
 
 
 class Write(NamedTuple):
@@ -147,6 +88,7 @@ class Encoded(NamedTuple):
     data: tuple[bytes, ...]
     values: tuple[bytes, ...] = ()
     chains: Changes = ()
+    ports: bool = False
 
 
 class Rendered(NamedTuple):
@@ -171,7 +113,8 @@ class _Sketch(Places):
 
 
 class Base(NamedTuple):
-    """What the stencils of a config are made for. indexes: of the host's links that are there."""
+    """What the stencils of a config are made for. conf: without what a runtime asks for; indexes:
+    of the host's links that are there."""
 
     conf: NetConf
     facts: Facts
@@ -179,24 +122,9 @@ class Base(NamedTuple):
     indexes: Mapping[str, int]
 
 
-def subject(
-    conf: NetConf, attachment: Attachment, pod: Pod, netns: tuple[str, int, int], request: str,
-    addresses: tuple[IPAddress, ...],
-) -> Subject:  # fmt: skip
-    """netns: path, descriptor, inode. For a config without `stableMac`."""
-    wiring = Wiring(conf, attachment, pod, netns[0], Result(), Facts())
-    return Subject(
-        attachment, pod, *netns, request, wiring.host_link, wiring.host_mac, wiring.pod_mac,
-        addresses,
-    )  # fmt: skip
-
-
 def shared_objects(conf: NetConf, kind: Kind, facts: Facts) -> tuple[Obj, ...]:
     """The host's objects that all attachments want alike: bridge, chains, settings."""
-    one, other = (
-        _wanted(conf, facts, sample).wanted.objects
-        for sample in (_sample(conf, kind), _sample(conf, kind))
-    )
+    one, other = (_wanted(conf, facts, sample(conf, kind)).wanted.objects for _ in range(2))
     return tuple(
         obj for obj in one if obj in other and getattr(obj, "place", HOST) == HOST
     )  # fmt: skip
@@ -205,40 +133,19 @@ def shared_objects(conf: NetConf, kind: Kind, facts: Facts) -> tuple[Obj, ...]:
 def cut(base: Base, kind: Kind) -> Stencil | None:
     """The stencil of a kind; None where there can be none."""
     for _ in range(TRIES):
-        one, other = _sample(base.conf, kind), _sample(base.conf, kind)
+        one, other = sample(base.conf, kind), sample(base.conf, kind)
         if any(a == b for a, b in zip(one.addresses, other.addresses, strict=True)):
             continue  # it would not tell what follows from the address
         places = [Numbers.random(), Numbers.random()]
         try:
-            rendered = render(base, kind, one, places[0])
-            goal = render(base, kind, other, places[1])
+            rendered = render(base, one, places[0])
+            goal = render(base, other, places[1])
         except (ValueError, CNIError):
             return None
         made = _cut(rendered, one, places[0])
         if filled(made, other, places[1]) == goal:
             return made
     return None
-
-
-class Numbers(NamedTuple):
-    """What the kernel gives, or has."""
-
-    host_index: int
-    pod_index: int
-    generation: int
-
-    @classmethod
-    def random(cls) -> Numbers:
-        """Such as nothing else in a message looks like."""
-        return cls(*(int.from_bytes(os.urandom(4), "big") >> 1 for _ in cls._fields))
-
-    def values(self) -> dict[str, bytes]:
-        """As messages have it."""
-        return {
-            HOST_INDEX: INDEX.pack(self.host_index),
-            POD_INDEX: INDEX.pack(self.pod_index),
-            GENERATION_HOLE: GENERATION.pack(self.generation),
-        }
 
 
 # rendering: the way of every ADD -----------------------------------------------------------------
@@ -252,6 +159,8 @@ def _wanted(conf: NetConf, facts: Facts, who: Subject) -> Made:
     ):
         leases.append(lease(range_set, number, address))
     addressing = addressing_of(conf.ipam, leases, Dns())
+    if who.asked != conf.runtime:
+        conf = conf._replace(runtime=who.asked)
     request = Request("ADD", conf, who.attachment, who.netns, pod=who.pod, id=who.request)
     wanted = desired_state(Wiring(conf, who.attachment, who.pod, who.netns, addressing, facts))
     if wanted.obsolete:
@@ -259,13 +168,12 @@ def _wanted(conf: NetConf, facts: Facts, who: Subject) -> Made:
     return Made(request, who.inode, addressing, wanted, owned(wanted.objects))
 
 
-def render(base: Base, kind: Kind, who: Subject, numbers: Numbers) -> Rendered:
+def render(base: Base, who: Subject, numbers: Numbers) -> Rendered:
     """One ADD by the way of every ADD. Raises ValueError, CNIError where a stencil is none."""
     made = _wanted(base.conf, base.facts, who)
     steps = diff(made.wanted.objects, base.found)
     links = {(HOST, name): index for name, index in base.indexes.items()}
-    links |= {(HOST, who.link): numbers.host_index, (POD, kind.ifname): numbers.pod_index}
-    parts = rehearse(_Sketch(who.netns_fd, links), steps)
+    parts = rehearse(_Sketch(who.netns_fd, links | numbers.links(who)), steps)
     if not any(isinstance(step.subject, Veth) and step.subject.name == who.link for step in steps):
         raise ValueError("no pair is made")
     return Rendered(
@@ -289,7 +197,7 @@ def _encoded(part: Batch | Writes, generation: int) -> Encoded:
         encode(message, number, NLM_F_ACK if number == last else 0)
         for number, message in enumerate(messages, FIRST)
     )
-    return Encoded(part.place, last, (data,), (), part.chains)
+    return Encoded(part.place, last, (data,), (), part.chains, part.ports)
 
 
 # cutting and filling -----------------------------------------------------------------------------
@@ -297,16 +205,17 @@ def _encoded(part: Batch | Writes, generation: int) -> Encoded:
 
 def _cut(rendered: Rendered, who: Subject, numbers: Numbers) -> Stencil:
     texts, values = who.texts(), {**who.numbers(), **numbers.values()}
-    steps: list[Send | Write] = []
-    for step in rendered.steps:
-        if step.last < 0:
-            sheets = (Sheet(path, {"link": texts["link"]}) for path in step.data)
-            steps.append(Write(step.place, tuple(zip(sheets, step.values, strict=True))))
-        else:
-            steps.append(Send(step.place, Sheet(step.data[0], values), step.last, step.chains))
+    links = {name: texts[name] for name in who.links() if name in texts}
     sheets = (Sheet(text, texts) for text in (rendered.pending, rendered.done, rendered.reply))
     pending, done, reply = sheets
-    return Stencil(pending, tuple(steps), done, reply)
+    return Stencil(pending, tuple(_step(one, values, links) for one in rendered.steps), done, reply)
+
+
+def _step(step: Encoded, values: Mapping[str, bytes], links: Mapping[str, bytes]) -> Send | Write:
+    if step.last >= 0:
+        return Send(step.place, Sheet(step.data[0], values), step.last, step.chains, step.ports)
+    sheets = (Sheet(path, links) for path in step.data)
+    return Write(step.place, tuple(zip(sheets, step.values, strict=True)))
 
 
 def filled(made: Stencil, who: Subject, numbers: Numbers) -> Rendered:
@@ -315,7 +224,7 @@ def filled(made: Stencil, who: Subject, numbers: Numbers) -> Rendered:
     return Rendered(
         made.pending.fill(texts),
         tuple(
-            Encoded(step.place, step.last, (step.sheet.fill(values),), (), step.chains)
+            Encoded(step.place, step.last, (step.sheet.fill(values),), (), *step[3:])
             if isinstance(step, Send)
             else Encoded(
                 step.place,
@@ -328,39 +237,3 @@ def filled(made: Stencil, who: Subject, numbers: Numbers) -> Rendered:
         made.done.fill(texts),
         made.reply.fill(texts),
     )
-
-
-# attachments that nobody has ---------------------------------------------------------------------
-
-
-def _sample(conf: NetConf, kind: Kind) -> Subject:
-    return subject(
-        conf,
-        Attachment(_random_text(kind.id_size), kind.ifname),
-        Pod(_random_text(12), _random_text(16)),
-        ("/" + _random_text(24), int.from_bytes(os.urandom(3), "big") + (1 << 24), _random_inode()),
-        os.urandom(16).hex(),
-        tuple(_random_addresses(conf)),
-    )
-
-
-def _random_inode() -> int:
-    return (1 << 40) + int.from_bytes(os.urandom(4), "big")
-
-
-def _random_text(size: int) -> str:
-    return b32encode(os.urandom(size)).decode().lower()[:size]
-
-
-def _random_addresses(conf: NetConf) -> Iterator[IPAddress]:
-    """One of each set's only range."""
-    assert conf.ipam is not None  # noqa: S101  for the type checker
-    for (only,) in conf.ipam.range_sets:
-        spans = range_spans(only)
-        number = int.from_bytes(os.urandom(16), "big") % sum(s.last - s.first + 1 for s in spans)
-        for span in spans:
-            size = span.last - span.first + 1
-            if number < size:
-                yield to_address(only.subnet.version, span.first + number)
-                break
-            number -= size

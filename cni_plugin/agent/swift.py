@@ -17,52 +17,44 @@ from fcntl import ioctl
 from typing import NamedTuple
 
 from cni_plugin.agent.calls import Call, report
-from cni_plugin.agent.ground import Ground, Hear, Lookout
-from cni_plugin.agent.ports import Busy, Shared, Worker
+from cni_plugin.agent.ground import Hear
+from cni_plugin.agent.known import Known, known
+from cni_plugin.agent.ports import Busy, Shared, Worker, unused
+from cni_plugin.agent.readiness import Readiness, Ready
 from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.stages import Stages
-from cni_plugin.agent.stencil import (
+from cni_plugin.agent.stencil import Send, Write
+from cni_plugin.agent.subject import (
     GENERATION,
     GENERATION_HOLE,
-    HOST_INDEX,
     INDEX,
-    POD_INDEX,
-    Base,
     Kind,
-    Send,
-    Stencil,
     Subject,
-    Write,
-    cut,
+    index_hole,
+    shape,
     subject,
 )
 from cni_plugin.cni.env import REQUEST_ID, Environment, parse_environment
 from cni_plugin.cni.errors import CNIError
-from cni_plugin.cni.values import NetConf, Reply, Request, RuntimeConf
+from cni_plugin.cni.values import NetConf, Reply, Request
 from cni_plugin.commands.delete import clean_up
 from cni_plugin.disk import DiskRecords
+from cni_plugin.filter import host_ports as filtered
 from cni_plugin.filter.presence import element
-from cni_plugin.kernel import nft, sysctl
+from cni_plugin.kernel import host_ports, nft, sysctl
 from cni_plugin.kernel.namespace import inside, netns_identity
 from cni_plugin.kernel.netlink import Socket
-from cni_plugin.model.objects import POD
+from cni_plugin.kernel.places import Places
+from cni_plugin.model.objects import HOST, POD
+from cni_plugin.model.plan import Step
 from ipam.disk import DiskLeases
 from ipam.errors import IpamError
 from ipam.values import IPAddress, IpamConf, Owner
 
-KINDS_MAX = 32  # of ADDs that are remembered
 ID_MIN = 12  # characters of a container id that nothing else in a message looks like
 PLAIN = re.compile(r"[A-Za-z0-9/._:@+-]*", re.ASCII)  # JSON has it as it is, also within a string
 SIOCGIFINDEX = 0x8933  # linux/sockios.h; struct ifreq is a name of 16 bytes and a union of 24
 IFREQ_BYTES = 40
-
-
-class _Ready(NamedTuple):
-    """One kind of ADD: where it looks, what it saw last, and the stencil for that."""
-
-    lookout: Lookout
-    ground: Ground
-    stencil: Stencil
 
 
 class _Stumble(Exception):
@@ -74,7 +66,6 @@ class Swift:
 
     def __init__(self, shared: Shared, worker: Worker, hear: Hear) -> None:
         """hear: see ground.Lookout."""
-        self._hear = hear
         self._shared = shared
         self._worker = worker
         self._host = worker.host
@@ -88,93 +79,55 @@ class Swift:
             memory=shared.memory,
         )
         self._own_netns = netns_identity(shared.netns)
-        self._ready: dict[
-            tuple[int, Kind], list[_Ready]
-        ] = {}  # with and without the network's chain
-        self._lookouts: dict[tuple[int, Kind], Lookout] = {}
-        self._fit: dict[int, tuple[NetConf, bool]] = {}  # kept alive: the id stays its own
+        self._ready = Readiness(worker.host, hear)
 
     def add(self, call: Call) -> tuple[Reply, CallReport] | None:
         """None: it is for the general way, as if it had not been here."""
-        conf = self._shared.calls.get(call.stdin)
-        if conf is None or not self._fits(conf):
-            return None
         begun_s = time.perf_counter()
+        seen = known(self._shared, call.stdin)
+        if seen is None or not self._ready.fits(seen):
+            return None
         who = _caller(call)
         inode = self._pod_inode(call) if who else 0
         if who is None or not inode:
             return None
         stages = Stages()
+        kind = Kind(len(who.attachment.container_id), who.attachment.ifname, shape(seen.asked))
         try:
-            ready = self._get_ready(
-                conf, Kind(len(who.attachment.container_id), who.attachment.ifname)
-            )
+            ready = self._ready.get(seen.conf, kind)
         except (CNIError, OSError):
             self._host.close()
             return None
         stages.add("observe", begun_s)
-        release = self._records.lock_now(conf.name, who.attachment) if ready else None
+        network = seen.conf.name
+        release = self._records.lock_now(network, who.attachment) if ready else None
         if ready is None or release is None:
             return None
         try:
-            reply = self._locked(_Add(call, conf, who, inode, stages), ready)
+            reply = self._locked(_Add(call, seen, who, inode, stages), ready)
         finally:
             release()
         if reply is None:
             return None
-        call.network = conf.name
+        call.network = network
         waited_s = begun_s - call.arrived_s
         return reply, report(call, reply, waited_s, time.perf_counter() - begun_s, stages)
 
     def close(self) -> None:
         """Gives back what it listens with."""
-        for lookout in self._lookouts.values():
-            lookout.close()
-        self._lookouts.clear()
-        self._ready.clear()
+        self._ready.close()
         self._host.close()
 
     # whether it is for us
-
-    def _fits(self, conf: NetConf) -> bool:
-        known = self._fit.get(id(conf))
-        if known is None or known[0] is not conf:
-            if len(self._fit) >= KINDS_MAX:
-                self._fit.clear()
-                self.close()
-            known = self._fit[id(conf)] = (conf, _is_plain(conf))
-        return known[1]
 
     def _pod_inode(self, call: Call) -> int:
         """0: it is no namespace of a pod."""
         identity = None if call.netns_fd is None else netns_identity(call.netns_fd)
         return 0 if identity is None or identity == self._own_netns else identity[1]
 
-    def _get_ready(self, conf: NetConf, kind: Kind) -> _Ready | None:
-        """None: this ADD has more to do than others, or there is no stencil for it."""
-        name = id(conf), kind
-        lookout = self._lookouts.get(name)
-        if lookout is None:
-            if len(self._lookouts) >= KINDS_MAX:
-                self.close()
-            lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
-        ground = lookout.ground()
-        if ground is None:
-            return None
-        known = self._ready.setdefault(name, [])
-        for ready in known:
-            if ground.like(ready.ground):
-                return ready._replace(ground=ground)
-        stencil = cut(Base(conf, ground.facts, ground.found, ground.indexes), kind)
-        if stencil is None:
-            return None
-        del known[:-1]
-        known.append(_Ready(lookout, ground, stencil))
-        return known[-1]
-
     # the call
 
-    def _locked(self, add: _Add, ready: _Ready) -> Reply | None:
+    def _locked(self, add: _Add, ready: Ready) -> Reply | None:
         """With the attachment's lock."""
         if self._records.has(add.conf.name, add.who.attachment):
             return None
@@ -193,7 +146,7 @@ class Swift:
         finally:
             pod.close()
 
-    def _wire(self, add: _Add, ready: _Ready, made: Subject, pod: Socket) -> Reply | None:
+    def _wire(self, add: _Add, ready: Ready, made: Subject, pod: Socket) -> Reply | None:
         with add.stages.timed("reserve"):
             addresses = self._take(add, made)
         if addresses is None:
@@ -203,7 +156,8 @@ class Swift:
         try:
             self._write(add, ready.stencil.pending.fill(texts))
         except CNIError:
-            self._leases.release(_ipam_of(add.conf), add.conf.name, Owner(*made.attachment))
+            owner = Owner(*made.attachment)
+            self._leases.release(_ipam_of(add.conf), add.conf.name, owner, addresses, unused=True)
             return None
         try:
             with add.stages.timed("apply"):
@@ -212,7 +166,9 @@ class Swift:
         except (_Stumble, CNIError, OSError):
             self._host.close()
             self._clean_up(add)
+            self._ready.stumbled(ready.name)
             return None
+        self._ready.went_well(ready.name)
         lines = (*ready.ground.warnings, *self._lines)
         log = "".join(f"podwire: {line}\n" for line in lines)
         return Reply(0, ready.stencil.reply.fill(texts), log.encode(errors="replace"))
@@ -241,6 +197,7 @@ class Swift:
     def _clean_up(self, add: _Add) -> None:
         """What fails here is found by the record, and done by the general way."""
         ports = self._worker.ports(add.netns_fd, 0, add.stages, lambda _line: None)
+        ports = ports._replace(leases=unused(ports.leases))
         request = add.request()
         with (
             suppress(CNIError, IpamError, Busy),
@@ -251,7 +208,7 @@ class Swift:
 
     # the kernel
 
-    def _apply(self, ready: _Ready, made: Subject, texts: dict[str, bytes], pod: Socket) -> None:
+    def _apply(self, ready: Ready, made: Subject, texts: dict[str, bytes], pod: Socket) -> None:
         """Raises _Stumble, OSError, CNIError where anything is not done."""
         values = made.numbers()
         for step in ready.stencil.steps:
@@ -259,21 +216,28 @@ class Swift:
                 self._write_values(step, made.netns_fd, texts)
             elif not step.place:
                 self._transact(ready, step, values)
+                if step.ports:
+                    self._settle(made)
             else:
                 self._send(step, made, values, pod)
 
     def _send(self, step: Send, made: Subject, values: dict[str, bytes], pod: Socket) -> None:
-        socket = pod if step.place == POD else self._host.route
-        for hole, known, link in (
-            (HOST_INDEX, self._host.route, made.link),
-            (POD_INDEX, pod, made.attachment.ifname),
-        ):
-            if hole in step.sheet.holes and hole not in values:
-                values[hole] = INDEX.pack(_index(known, link))
-        if not socket.exchange(step.sheet.fill(values), step.last):
+        sockets = {POD: pod, HOST: self._host.route}
+        for name, (place, link) in made.links().items():
+            hole = index_hole(name)
+            if hole in step.sheet.needs and hole not in values:
+                values[hole] = INDEX.pack(_index(sockets[place], link))
+        if not sockets[step.place].exchange(step.sheet.fill(values), step.last):
             raise _Stumble
 
-    def _transact(self, ready: _Ready, step: Send, values: dict[str, bytes]) -> None:
+    def _settle(self, made: Subject) -> None:
+        """As the executor does after a transaction with host ports."""
+        elements = filtered.ports(made.link, made.addresses, made.asked.port_mappings)
+        places = Places(host=self._host)
+        if host_ports.settle(places, [Step(one, None) for one in elements], gaining=True):
+            raise _Stumble
+
+    def _transact(self, ready: Ready, step: Send, values: dict[str, bytes]) -> None:
         """Once more where somebody else has changed the rules, and left what we count on."""
 
         def datagram(generation: int) -> bytes:
@@ -303,10 +267,15 @@ class _Add(NamedTuple):
     """The call under way."""
 
     call: Call
-    conf: NetConf
+    known: Known
     who: Environment
     inode: int
     stages: Stages
+
+    @property
+    def conf(self) -> NetConf:
+        """Without what was asked for this one."""
+        return self.known.conf
 
     @property
     def netns_fd(self) -> int:
@@ -317,12 +286,13 @@ class _Add(NamedTuple):
         """Without addresses yet."""
         who, netns = self.who, (self.who.netns, self.netns_fd, self.inode)
         name = self.call.environ.get(REQUEST_ID, "")
-        return subject(self.conf, who.attachment, who.pod, netns, name, ())
+        return subject(self.conf, who.attachment, who.pod, netns, name, (), self.known.asked)
 
     def request(self) -> Request:
         """As the general way has it, as far as cleaning up needs it."""
         who = self.who
-        return Request("ADD", self.conf, who.attachment, who.netns, pod=who.pod)
+        conf = self.conf._replace(runtime=self.known.asked)
+        return Request("ADD", conf, who.attachment, who.netns, pod=who.pod)
 
 
 def _caller(call: Call) -> Environment | None:
@@ -335,16 +305,6 @@ def _caller(call: Call) -> Environment | None:
         return None
     texts = who.netns, str(who.pod), call.environ.get(REQUEST_ID, "")
     return who if all(map(PLAIN.fullmatch, texts)) else None
-
-
-def _is_plain(conf: NetConf) -> bool:
-    """Whether an ADD of the config may have a stencil at all."""
-    ipam = conf.ipam
-    if ipam is None or not ipam.in_process or ipam.sticky or ipam.resolv_conf:
-        return False
-    if conf.enable_dad or conf.stable_mac or conf.runtime != RuntimeConf():
-        return False
-    return all(len(range_set) == 1 for range_set in ipam.range_sets)
 
 
 def _ipam_of(conf: NetConf) -> IpamConf:

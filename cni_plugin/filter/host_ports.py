@@ -116,11 +116,29 @@ def desired_elements(
     of each IP version the first one is led to. bridge: the host's link by which its neighbours come
     in, "" where they are routed. snat: callers whose answers would not come back are masqueraded.
     """
-    first: dict[int, IPAddress] = {}
+    first = _first(addresses)
+    elements = tuple(_all_ports(link, first, mappings))
+    return (*elements, *(_back(link, first, bridge) if elements and snat else ()))
+
+
+def ports(
+    link: str, addresses: Iterable[IPAddress], mappings: Iterable[PortMapping]
+) -> tuple[Element, ...]:
+    """Those of `desired_elements` that are a port."""
+    return tuple(_all_ports(link, _first(addresses), mappings))
+
+
+def _first(addresses: Iterable[IPAddress]) -> dict[int, IPAddress]:
+    found: dict[int, IPAddress] = {}
     for address in addresses:
-        first.setdefault(address.version, address)
-    ports = tuple(element for mapping in mappings for element in _ports(link, first, mapping))
-    return (*ports, *(_back(link, first, bridge) if ports and snat else ()))
+        found.setdefault(address.version, address)
+    return found
+
+
+def _all_ports(
+    link: str, first: Mapping[int, IPAddress], mappings: Iterable[PortMapping]
+) -> Iterator[Element]:
+    return (element for mapping in mappings for element in _ports(link, first, mapping))
 
 
 def _ports(link: str, first: Mapping[int, IPAddress], mapping: PortMapping) -> Iterator[Element]:

@@ -70,11 +70,13 @@ def apply(places: Places, steps: Sequence[Step], *, stop: bool) -> Outcome:
 
 class Batch(NamedTuple):
     """Messages that go in one datagram. place: of the rtnetlink socket; "": one transaction of
-    nftables. chains: those that it makes, as they are then."""
+    nftables. chains: those that it makes, as they are then; ports: there are host ports in it,
+    which have to be settled afterwards (see host_ports.settle)."""
 
     place: str
     messages: tuple[Message, ...]
     chains: Changes = ()
+    ports: bool = False
 
 
 class Writes(NamedTuple):
@@ -89,9 +91,9 @@ def rehearse(places: Places, steps: Sequence[Step]) -> Iterator[Batch | Writes]:
     a step that takes more than messages and values, StepFailed for a link that is not known."""
     for channel, group in groupby(steps, _channel):
         part = tuple(group)
-        if channel is _through_filter and not any(map(_is_port, part)):
+        if channel is _through_filter:
             messages = (message for step in _tables(part) for message in step)
-            yield Batch("", tuple(messages), _chain_changes(part))
+            yield Batch("", tuple(messages), _chain_changes(part), any(map(_is_port, part)))
         elif channel in (_host_sysctls, _pod_sysctls):
             place = POD if channel is _pod_sysctls else HOST
             yield Writes(place, tuple(s.wanted for s in part if isinstance(s.wanted, Sysctl)))

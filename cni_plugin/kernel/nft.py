@@ -208,10 +208,11 @@ def _field(kind: str, value: str) -> bytes:
 
 
 def _key(element: Element) -> bytes:
-    return _packed(SETS[element.set], element.key)
+    return packed(SETS[element.set], element.key)
 
 
-def _packed(fields: tuple[str, ...], values: tuple[str, ...]) -> bytes:
+def packed(fields: tuple[str, ...], values: tuple[str, ...]) -> bytes:
+    """A key, or what a map has for one. fields: their types, see filter.tables."""
     parts = [_field(kind, value) for kind, value in zip(fields, values, strict=True)]
     if len(parts) == 1:
         return parts[0]
@@ -244,7 +245,7 @@ def _element_list(element: Element, *, whole: bool) -> bytes:
     if whole and element.goto:
         parts.append(nested(2, verdict(Verdict("goto", element.goto))))
     if whole and element.to:
-        parts.append(nested(2, attr(1, _packed(DATA_MAPS[element.set], element.to))))
+        parts.append(nested(2, attr(1, packed(DATA_MAPS[element.set], element.to))))
     if whole and element.owner:
         parts.append(attr(6, _comment(element.owner)))
     return head + nested(3, nested(1, *parts))

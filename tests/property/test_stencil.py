@@ -8,20 +8,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cni_plugin.agent.stencil import (
-    Base,
-    Kind,
-    Numbers,
-    Stencil,
-    Subject,
-    cut,
-    filled,
-    render,
-    shared_objects,
-    subject,
-)
+from cni_plugin.agent.stencil import Base, Stencil, cut, filled, render, shared_objects
+from cni_plugin.agent.subject import Kind, Numbers, Subject, shape, subject
 from cni_plugin.attach.wiring import BridgeFacts, Facts
-from cni_plugin.cni.values import Attachment, Dns, NetConf, Pod
+from cni_plugin.cni.values import (
+    Attachment,
+    Bandwidth,
+    Dns,
+    NetConf,
+    Pod,
+    PortMapping,
+    RuntimeConf,
+)
 from cni_plugin.model.objects import Addr, Bridge, key
 from ipam.ranges import canonical
 from ipam.values import IpamConf, Route
@@ -35,6 +33,14 @@ letters = st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789")
 ifnames = st.text(letters, min_size=1, max_size=15)
 ids = st.text(st.sampled_from("abcdef0123456789"), min_size=12, max_size=64)
 indexes = st.integers(1, (1 << 31) - 1)
+ports = st.integers(1, (1 << 16) - 1)
+LIMITS = (
+    Bandwidth(),
+    Bandwidth(10**6, 10**5, 10**7, 10**6),
+    Bandwidth(egress_rate=10**10, egress_burst=10**6),
+    Bandwidth(10**6, 10**5, unshaped=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))),
+)
+HOST_IPS = {4: ("0.0.0.0", "198.51.100.7"), 6: ("::", "2001:db8:9::7")}
 
 
 @st.composite
@@ -68,6 +74,23 @@ def confs(draw: Any) -> NetConf:
     )
 
 
+@st.composite
+def askings(draw: Any, conf: NetConf) -> RuntimeConf:
+    """What a runtime may ask for one pod: ports, limits."""
+    assert conf.ipam is not None
+    versions = {only.subnet.version for (only,) in conf.ipam.range_sets}
+    host_ips = [None, *(ip_address(text) for v in versions for text in HOST_IPS[v])]
+    mapping = st.builds(
+        PortMapping,
+        ports,
+        ports,
+        st.sampled_from(["tcp", "udp", "sctp"]),
+        st.sampled_from(host_ips),
+    )
+    mappings = draw(st.lists(mapping, max_size=3, unique_by=lambda one: one.host_port))
+    return RuntimeConf(bandwidth=draw(st.sampled_from(LIMITS)), port_mappings=tuple(mappings))
+
+
 def base_of(conf: NetConf, kind: Kind, index: int) -> Base:
     """A node on which all that pods share is there."""
     bridge = BridgeFacts(1450, True, True, (), True, "02:00:5e:00:53:01")
@@ -86,6 +109,7 @@ def _as_found(obj: Any) -> Any:
 
 @st.composite
 def subjects(draw: Any, conf: NetConf, kind: Kind) -> Subject:
+    """Of the kind, with ports of its own."""
     assert conf.ipam is not None
     addresses = tuple(
         ip_address(int(only.start) + draw(st.integers(1, int(only.end) - int(only.start))))
@@ -97,7 +121,12 @@ def subjects(draw: Any, conf: NetConf, kind: Kind) -> Subject:
     pod = draw(st.sampled_from([Pod(), Pod("default", "web-0")]))
     netns = f"/run/netns/{draw(ifnames)}", draw(st.integers(3, 4000)), draw(st.integers(1, 1 << 40))
     name = draw(st.sampled_from(["", "0123456789abcdef" * 2]))
-    return subject(conf, Attachment(id_, kind.ifname), pod, netns, name, addresses)
+    mappings = (
+        one._replace(host_port=draw(ports), container_port=draw(ports))
+        for one in kind.asked.port_mappings
+    )
+    asked = kind.asked._replace(port_mappings=tuple(mappings))
+    return subject(conf, Attachment(id_, kind.ifname), pod, netns, name, addresses, asked)
 
 
 def made(base: Base, kind: Kind) -> Stencil:
@@ -111,13 +140,13 @@ def made(base: Base, kind: Kind) -> Stencil:
 def test_a_stencil_gives_what_every_add_gives(
     data: Any, conf: NetConf, id_: str, ifname: str, index: int
 ) -> None:
-    kind = Kind(len(id_), ifname)
+    kind = Kind(len(id_), ifname, shape(data.draw(askings(conf))))
     base = base_of(conf, kind, index)
     stencil = made(base, kind)
     for _ in range(3):
         who = data.draw(subjects(conf, kind))
-        numbers = Numbers(data.draw(indexes), data.draw(indexes), data.draw(indexes))
-        assert filled(stencil, who, numbers) == render(base, kind, who, numbers)
+        numbers = Numbers(*(data.draw(indexes) for _ in Numbers._fields))
+        assert filled(stencil, who, numbers) == render(base, who, numbers)
 
 
 def test_what_has_to_be_made_first_has_no_stencil() -> None:

@@ -66,6 +66,20 @@ class TestReserve:
         release(node.store(), conf, "c1")
         assert reserve(node.store(), conf, "c2") == ["10.244.1.3/24"]
 
+    def test_what_nobody_was_told_of_is_the_next_to_be_given(
+        self, node: FakeNode, tmp_path: Path
+    ) -> None:
+        conf = conf_of(tmp_path, "10.244.1.0/24", "2001:db8::/64", cooldown_s=30)
+        first = reserve(node.store(), conf, "c1")
+        node.store().release(conf, NETWORK, owner_of("c1"), unused=True)
+        assert reserve(node.store(), conf, "c2") == first
+        release(node.store(), conf, "c2")
+        assert reserve(node.store(), conf, "c3") == ["10.244.1.3/24", "2001:db8::3/64"]
+        assert parse_released((tmp_path / NETWORK / ".released").read_bytes()).keys() == {
+            "10.244.1.2",
+            "2001:db8::2",
+        }
+
     def test_the_position_is_exact_when_its_text_gets_shorter(
         self, store: DiskLeases, tmp_path: Path
     ) -> None:

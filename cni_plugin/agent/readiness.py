@@ -1,0 +1,141 @@
+"""For which ADDs there is a stencil, and whether it fits what is on the node now."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cni_plugin.agent.ground import Ground, Hear, Lookout
+from cni_plugin.agent.known import Known
+from cni_plugin.agent.stencil import Base, Stencil, cut
+from cni_plugin.agent.subject import Kind
+from cni_plugin.cni.values import NetConf, RuntimeConf
+from cni_plugin.kernel.host import Host
+
+KINDS_MAX = 32  # of ADDs that are remembered
+STUMBLES_MAX, REST_CALLS = 3, 100
+Name = tuple[int, Kind]  # of a config, by its id, and a kind of its ADDs
+
+
+class Ready(NamedTuple):
+    """One kind of ADD: where it looks, what it saw last, and the stencil for that."""
+
+    name: Name
+    lookout: Lookout
+    ground: Ground
+    stencil: Stencil
+
+
+class Luck:
+    """What is in the way of one ADD mostly is in the way of the next one of its kind (a second
+    interface that wants the first one's route): after some they go the general way for a while."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Name, int] = {}  # stumbles in a row; below 0: calls to be passed over
+
+    def may_try(self, name: Name) -> bool:
+        """Asked once a call."""
+        count = self._counts.get(name, 0)
+        if count < 0:
+            self._counts[name] = count + 1
+        return count >= 0
+
+    def stumbled(self, name: Name) -> None:
+        """It had to be undone."""
+        count = self._counts.get(name, 0) + 1
+        self._note(name, count if count < STUMBLES_MAX else -REST_CALLS)
+
+    def hopeless(self, name: Name) -> None:
+        """It cannot be tried at all."""
+        self._note(name, -REST_CALLS)
+
+    def _note(self, name: Name, count: int) -> None:
+        if len(self._counts) >= KINDS_MAX:
+            self._counts.clear()
+        self._counts[name] = count
+
+    def went_well(self, name: Name) -> None:
+        """Nothing was in the way."""
+        self._counts.pop(name, None)
+
+    def forget(self) -> None:
+        """Names are used again."""
+        self._counts.clear()
+
+
+class Readiness:
+    """For one thread."""
+
+    def __init__(self, host: Host, hear: Hear) -> None:
+        """hear: see ground.Lookout."""
+        self._host = host
+        self._hear = hear
+        self._ready: dict[Name, list[Ready]] = {}  # with and without the network's chain
+        self._lookouts: dict[Name, Lookout] = {}
+        self._luck = Luck()
+        self._fit: dict[int, tuple[NetConf, bool]] = {}  # kept alive: the id stays its own
+
+    def fits(self, seen: Known) -> bool:
+        """Whether there may be a stencil at all."""
+        conf = seen.conf
+        judged = self._fit.get(id(conf))
+        if judged is None or judged[0] is not conf:
+            if len(self._fit) >= KINDS_MAX:
+                self._fit.clear()
+                self.close()
+            judged = self._fit[id(conf)] = (conf, _is_plain(conf))
+        return judged[1] and not (seen.asked.ips or seen.asked.mac or seen.asked.aliases)
+
+    def get(self, conf: NetConf, kind: Kind) -> Ready | None:
+        """None: this ADD has more to do than others, or there is no stencil for it."""
+        name = id(conf), kind
+        if not self._luck.may_try(name):
+            return None
+        lookout = self._lookouts.get(name)
+        if lookout is None:
+            if len(self._lookouts) >= KINDS_MAX:
+                self._forget(next(iter(self._lookouts)))
+            lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
+        ground = lookout.ground()
+        if ground is None:
+            return None
+        seen = self._ready.setdefault(name, [])
+        for ready in seen:
+            if ground.like(ready.ground):
+                return ready._replace(ground=ground)
+        stencil = cut(Base(conf, ground.facts, ground.found, ground.indexes), kind)
+        if stencil is None:
+            self._luck.hopeless(name)
+            return None
+        del seen[:-1]
+        seen.append(Ready(name, lookout, ground, stencil))
+        return seen[-1]
+
+    def stumbled(self, name: Name) -> None:
+        """An ADD had to be undone."""
+        self._luck.stumbled(name)
+
+    def went_well(self, name: Name) -> None:
+        """Nothing was in an ADD's way."""
+        self._luck.went_well(name)
+
+    def close(self) -> None:
+        """Gives back what it listens with."""
+        for lookout in self._lookouts.values():
+            lookout.close()
+        self._lookouts.clear()
+        self._ready.clear()
+        self._luck.forget()
+
+    def _forget(self, name: Name) -> None:
+        self._lookouts.pop(name).close()
+        self._ready.pop(name, None)
+
+
+def _is_plain(conf: NetConf) -> bool:
+    """Whether an ADD of the config may have a stencil at all."""
+    ipam = conf.ipam
+    if ipam is None or not ipam.in_process or ipam.sticky or ipam.resolv_conf:
+        return False
+    if conf.enable_dad or conf.stable_mac or conf.runtime != RuntimeConf():
+        return False
+    return all(len(range_set) == 1 for range_set in ipam.range_sets)
