@@ -23,10 +23,8 @@ _RUNTIME_OF_BASE = "ipRanges"  # the one capability that is validated with the i
 
 def _alike(version: str) -> bytes:
     """What all fingerprints of a podwire end with."""
-    fields = {cls.__name__: cls._fields for cls in CONF_TUPLES}
-    return (
-        f',"fields":{json.dumps(fields, sort_keys=True)},"podwire":{json.dumps(version)}}}'.encode()
-    )
+    fields = json.dumps({cls.__name__: cls._fields for cls in CONF_TUPLES}, sort_keys=True)
+    return f',"fields":{fields},"podwire":{json.dumps(version)}}}'.encode()
 
 
 _ALIKE = _alike(__version__)

@@ -20,7 +20,8 @@ def test_a_clean_up_that_fails_ends_quietly(error: BaseException) -> None:
     def netns(_path: str) -> Any:
         raise error
 
-    worker = SimpleNamespace(ports=lambda *_: SimpleNamespace(netns=netns))
+    made: Any = SimpleNamespace(netns=netns, leases=None, _replace=lambda **_: made)
+    worker = SimpleNamespace(ports=lambda *_: made)
     add = SimpleNamespace(netns_fd=0, stages=None, request=lambda: SimpleNamespace(netns=""))
     swift: Any = Swift.__new__(Swift)
     swift._worker = worker
