@@ -20,10 +20,10 @@ from cni_plugin.agent.calls import Call, report
 from cni_plugin.agent.ground import Hear
 from cni_plugin.agent.known import Known, known
 from cni_plugin.agent.ports import Busy, Shared, Worker, unused
-from cni_plugin.agent.readiness import Readiness, Ready
 from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.stages import Stages
 from cni_plugin.agent.stencil import Send, Write
+from cni_plugin.agent.stencils import Ready, Stencils
 from cni_plugin.agent.subject import (
     GENERATION,
     GENERATION_HOLE,
@@ -51,6 +51,7 @@ from ipam.disk import DiskLeases
 from ipam.errors import IpamError
 from ipam.values import IPAddress, IpamConf, Owner
 
+STORE_S = 0.01  # for the store, which others keep for a fifth of a millisecond
 ID_MIN = 12  # characters of a container id that nothing else in a message looks like
 PLAIN = re.compile(r"[A-Za-z0-9/._:@+-]*", re.ASCII)  # JSON has it as it is, also within a string
 SIOCGIFINDEX = 0x8933  # linux/sockios.h; struct ifreq is a name of 16 bytes and a union of 24
@@ -79,13 +80,13 @@ class Swift:
             memory=shared.memory,
         )
         self._own_netns = netns_identity(shared.netns)
-        self._ready = Readiness(worker.host, hear)
+        self._stencils = Stencils(worker.host, hear)
 
     def add(self, call: Call) -> tuple[Reply, CallReport] | None:
         """None: it is for the general way, as if it had not been here."""
         begun_s = time.perf_counter()
         seen = known(self._shared, call.stdin)
-        if seen is None or not self._ready.fits(seen):
+        if seen is None or not self._stencils.fits(seen):
             return None
         who = _caller(call)
         inode = self._pod_inode(call) if who else 0
@@ -94,7 +95,7 @@ class Swift:
         stages = Stages()
         kind = Kind(len(who.attachment.container_id), who.attachment.ifname, shape(seen.asked))
         try:
-            ready = self._ready.get(seen.conf, kind)
+            ready = self._stencils.get(seen.conf, kind)
         except (CNIError, OSError):
             self._host.close()
             return None
@@ -115,7 +116,7 @@ class Swift:
 
     def close(self) -> None:
         """Gives back what it listens with."""
-        self._ready.close()
+        self._stencils.close()
         self._host.close()
 
     # whether it is for us
@@ -166,9 +167,9 @@ class Swift:
         except (_Stumble, CNIError, OSError):
             self._host.close()
             self._clean_up(add)
-            self._ready.stumbled(ready.name)
+            self._stencils.stumbled(ready.name)
             return None
-        self._ready.went_well(ready.name)
+        self._stencils.went_well(ready.name)
         lines = (*ready.ground.warnings, *self._lines)
         log = "".join(f"podwire: {line}\n" for line in lines)
         return Reply(0, ready.stencil.reply.fill(texts), log.encode(errors="replace"))
@@ -177,7 +178,7 @@ class Swift:
         ipam, network = _ipam_of(add.conf), add.conf.name
         self._lines.clear()
         lock = self._shared.store_lock(ipam.data_dir, network)
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(timeout=STORE_S):
             return None
         try:
             return self._leases.take(ipam, network, Owner(*made.attachment, pod=str(made.pod)))

@@ -62,7 +62,7 @@ class Luck:
         self._counts.clear()
 
 
-class Readiness:
+class Stencils:
     """For one thread."""
 
     def __init__(self, host: Host, hear: Hear) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_plugin.agent.readiness import KINDS_MAX, REST_CALLS, STUMBLES_MAX, Luck
+from cni_plugin.agent.stencils import KINDS_MAX, REST_CALLS, STUMBLES_MAX, Luck
 from cni_plugin.agent.subject import Kind
 
 ONE, OTHER = (1, Kind(64, "eth0")), (1, Kind(64, "net1"))
