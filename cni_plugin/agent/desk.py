@@ -1,11 +1,12 @@
 """Gives calls to workers: calls of one attachment one after another, others side by side.
 
 Most ADDs are done at once, in the loop's own thread (`swift`): handing one to another thread costs
-a tenth of it. For the rest there are three lanes, because of what they wait for. `quick` is one
+a tenth of it. For the rest there are four lanes, because of what they wait for. `quick` is one
 thread that never waits for another process: an ADD that has more to do, and whatever else is short.
-`removals` are many threads, which spend their time in the kernel's grace periods and go through
-them together. `patient` calls may take long: they wait for an attachment that a direct run works
-on, for duplicate address detection, or take many away (GC).
+`sweep` is one that takes all DELs that wait, and does them as one. Those that are not as ever go to
+the many threads of `removals`, which meet in the kernel's grace periods. `patient` calls may take
+long: they wait for an attachment that a direct run works on, for duplicate address detection, or
+take many away (GC).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from cni_plugin.agent.calls import Call, report, serve
@@ -21,6 +23,7 @@ from cni_plugin.agent.ports import Busy, Shared, Worker
 from cni_plugin.agent.report import CallReport, Sink
 from cni_plugin.agent.stages import Stages
 from cni_plugin.agent.statuses import Statuses
+from cni_plugin.agent.sweep import Sweep
 from cni_plugin.agent.swift import Swift
 from cni_plugin.cni.errors import TryAgainLater
 from cni_plugin.cni.skel import error_reply
@@ -31,6 +34,9 @@ CALLS_MAX = 1024  # that wait or run; kubelet starts some 20 pods at a time
 REMOVING_THREADS, PATIENT_THREADS = 64, 4
 WAITS_LONG = b'"enabledad"'  # a config with this key, in any case, may wait for seconds
 
+SWEPT_MAX = 64  # at a time: what one of them waits for the others
+_Item = Call | Callable[[], object] | None  # to be served, to be called, and the end
+
 Ended = Callable[[Call, "Reply | None", "CallReport | None"], None]
 
 
@@ -39,10 +45,10 @@ class Lane:
 
     def __init__(self, name: str, workers: list[Worker], ended: Ended) -> None:
         self.name = name
-        self._queue: SimpleQueue[Call | Callable[[], object] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._ended = ended
         # By thread, so that nobody needs a lock to count.
-        self._busy = [False] * len(workers)
+        self._busy = [0] * len(workers)
         self._served = [0] * len(workers)
         self._threads = [
             Thread(target=self._work, args=(number, worker), name=f"{name}-{number}", daemon=True)
@@ -80,15 +86,29 @@ class Lane:
         return self._queue.qsize()
 
     def _work(self, number: int, worker: Worker) -> None:
-        while (call := self._queue.get()) is not None:
-            if not isinstance(call, Call):
-                call()
-                continue
-            self._busy[number] = True
-            self._serve(call, worker)
-            self._busy[number] = False
-            self._served[number] += 1
+        ended = False
+        while not ended:
+            calls: list[Call] = []
+            for item in self._next():
+                if isinstance(item, Call):
+                    calls.append(item)
+                elif item is None:
+                    ended = True
+                else:
+                    item()
+            self._busy[number] = len(calls)
+            self._serve_all(calls, worker)
+            self._busy[number] = 0
+            self._served[number] += len(calls)
         worker.host.close()
+
+    def _next(self) -> list[_Item]:
+        """At least one."""
+        return [self._queue.get()]
+
+    def _serve_all(self, calls: list[Call], worker: Worker) -> None:
+        for call in calls:
+            self._serve(call, worker)
 
     def _serve(self, call: Call, worker: Worker) -> None:
         if call.abandoned:  # before anything was done: then nothing will be
@@ -104,6 +124,40 @@ class Lane:
             reply = error_reply(error)
             said = report(call, reply, 0.0, 0.0, Stages())
         self._ended(call, reply, said)
+
+
+class Sweeping(Lane):
+    """One thread for all DELs. rest: where those go that are not for it."""
+
+    def __init__(self, worker: Worker, sweep: Sweep, rest: Lane, ended: Ended, sink: Sink) -> None:
+        self._sweep = sweep
+        self._rest = rest
+        self._sink = sink
+        super().__init__("sweep", [worker], ended)
+
+    def _next(self) -> list[_Item]:
+        items = super()._next()
+        with suppress(Empty):
+            while len(items) < SWEPT_MAX:
+                items.append(self._queue.get_nowait())
+        return items
+
+    def _serve_all(self, calls: list[Call], worker: Worker) -> None:
+        wanted = [call for call in calls if not call.abandoned]
+        try:
+            done = self._sweep.delete(wanted) if wanted else []
+        except Exception as error:  # noqa: BLE001  the general way knows what is to be said
+            worker.host.close()
+            what = f"DELs go the general way: {type(error).__name__}: {error}"
+            self._sink.event("error", what, {})
+            done = [None] * len(wanted)
+        by_call = dict(zip(map(id, wanted), done, strict=True))
+        for call in calls:
+            told = by_call.get(id(call))
+            if told is None:
+                self._rest.put(call)
+            else:
+                self._ended(call, *told)
 
 
 class Desk:
@@ -135,6 +189,9 @@ class Desk:
         self._removals = Lane(
             "removals", workers(REMOVING_THREADS, patient=False, together=True), self._from_thread
         )
+        worker = workers(1, patient=False, together=True)[0]
+        sweep = Sweep(shared, worker)
+        self._sweep = Sweeping(worker, sweep, self._removals, self._from_thread, sink)
         self._patient = Lane(
             "patient", workers(PATIENT_THREADS, patient=True, together=True), self._from_thread
         )
@@ -187,7 +244,7 @@ class Desk:
     def _lane(self, call: Call) -> Lane:
         if call.verb == "GC" or WAITS_LONG in call.stdin.lower():
             return self._patient
-        return self._removals if call.verb == "DEL" else self._quick
+        return self._sweep if call.verb == "DEL" else self._quick
 
     def _from_thread(self, call: Call, reply: Reply | None, said: CallReport | None) -> None:
         self._loop.call_soon_threadsafe(self._ended, call, reply, said)
@@ -216,7 +273,7 @@ class Desk:
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """For who watches them."""
-        return self._quick, self._removals, self._patient
+        return self._quick, self._sweep, self._removals, self._patient
 
     @staticmethod
     def _answer(call: Call, reply: Reply | None) -> None:

@@ -81,15 +81,17 @@ class Removed(NamedTuple):
 
 
 def remove_attachments(
-    conf: NetConf, doomed: Mapping[Attachment, Record | None], ports: Ports, kernel: Kernel
-) -> Removed:
+    conf: NetConf, doomed: Mapping[Attachment, Record | None], ports: Ports, kernel: Kernel, *,
+    there: bool = False,
+) -> Removed:  # fmt: skip
     """Takes attachments away, each with its record if there is one: what fails with one does not
-    keep the others. DEL, GC and the reconciler all end here."""
+    keep the others. DEL, GC and the reconciler all end here. there: they are alive, as far as
+    anybody knows, however many they are."""
     for record in doomed.values():
         _mark(record, ports)
     objects = _objects(conf, doomed, ports, kernel)
     everything = tuple(dict.fromkeys(obj for owned in objects.values() for obj in owned))
-    steps = removal(everything, _found(everything, kernel))
+    steps = removal(everything, _found(everything, kernel, there=there))
     outcome = kernel.apply(steps, stop=False)
     left = {key(step.subject) for step in steps} - {key(step.subject) for step in outcome.done}
     result = Removed([], list(outcome.failures))
@@ -117,11 +119,11 @@ def _mark(record: Record | None, ports: Ports) -> None:
         ports.warn(f"the attachment is not marked as being removed: {error}")
 
 
-def _found(objects: Sequence[Obj], kernel: Kernel) -> Found:
+def _found(objects: Sequence[Obj], kernel: Kernel, *, there: bool) -> Found:
     """A few are taken to be there without asking: what is gone already costs nothing but the
     attempt. Of many, most may be gone (after a flush, or the end of their namespaces). A host port
     may be another pod's by now."""
-    if len(objects) > FEW:
+    if len(objects) > FEW and not there:
         return kernel.observe(objects)
     found = {key(obj): obj for obj in objects}
     passing = [obj for obj in objects if isinstance(obj, Element) and obj.owner]
