@@ -10,6 +10,7 @@ from cni_plugin.agent.stencil import Base, Stencil, cut
 from cni_plugin.agent.subject import Kind
 from cni_plugin.cni.values import NetConf, RuntimeConf
 from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.host_ports import CONNECTIONLESS
 
 KINDS_MAX = 32  # of ADDs that are remembered
 STUMBLES_MAX, REST_CALLS = 3, 100
@@ -83,7 +84,7 @@ class Stencils:
                 self._fit.clear()
                 self.close()
             judged = self._fit[id(conf)] = (conf, _is_plain(conf))
-        return judged[1] and not (seen.asked.ips or seen.asked.mac or seen.asked.aliases)
+        return judged[1] and _asks_little(seen.asked)
 
     def get(self, conf: NetConf, kind: Kind) -> Ready | None:
         """None: this ADD has more to do than others, or there is no stencil for it."""
@@ -129,6 +130,14 @@ class Stencils:
     def _forget(self, name: Name) -> None:
         self._lookouts.pop(name).close()
         self._ready.pop(name, None)
+
+
+def _asks_little(asked: RuntimeConf) -> bool:
+    """UDP and SCTP ports take a walk through all connections of the node: too long for one thread
+    that others wait for."""
+    if asked.ips or asked.mac or asked.aliases:
+        return False
+    return all(mapping.protocol not in CONNECTIONLESS for mapping in asked.port_mappings)
 
 
 def _is_plain(conf: NetConf) -> bool:

@@ -63,7 +63,7 @@ def test_each_has_its_own_port_and_nothing_is_left(
 def test_a_quick_one_and_another_make_the_same(node: Node, agent: Agent, call: Call) -> None:
     """But for who they are for: queues, filters, elements, the answer and the record."""
     document = conf(versions=(4, 6), ipMasq=True, **CAPABLE)
-    ports = ((53, 5353, "udp"), (7000, WEB, "tcp"))
+    ports = ((53, 5353, "tcp"), (7000, WEB, "tcp"))
     wish = asking(document, *ports, limits={**LIMITS, "unshapedSubnets": ["192.0.2.0/24"]})
     pod = node.pod()
     found = []
@@ -111,6 +111,16 @@ def test_limits_of_another_rate_are_another_kind(node: Node, agent: Agent) -> No
         shown = node.run("tc", "qdisc", "show", "dev", host_end(result)).stdout
         assert {10**8: "rate 100Mbit", 10**9: "rate 1Gbit"}[rate] in shown
     assert quick(agent, 4)[1:] == [True, True, True]
+
+
+def test_a_port_whose_connections_have_to_follow_is_none_of_its_business(
+    node: Node, agent: Agent
+) -> None:
+    document = conf(**CAPABLE)
+    settled(agent, node, asking(document, (53, 5353, "udp")))
+    for wish in (asking(document, (54, 5353, "udp")), asking(document, (55, 5353, "tcp"))):
+        agent.run("ADD", node.pod(), wish)
+    assert quick(agent, 3) == [False, False, True]
 
 
 def test_a_port_that_is_taken_costs_no_address(
