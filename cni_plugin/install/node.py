@@ -102,7 +102,11 @@ def remove_version(path: str) -> str:
 
     Each process holds a shared lock on the interpreter's file (hack/tree/python3.c). Its name goes
     first, and while the lock is held: who has executed it and does not hold it yet sees then that
-    it is gone, and goes where `current` leads. Raises OSError."""
+    it is gone, and goes where `current` leads. Of a link only itself goes: what it leads to is
+    somebody else's. Raises OSError."""
+    if os.path.islink(path):
+        remove(path)
+        return ""
     interpreter = f"{path}/{INTERPRETER}"
     descriptor = os.open(interpreter, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:

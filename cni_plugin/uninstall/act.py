@@ -87,11 +87,11 @@ def _from_disk(kind: str, path: str) -> Iterator[str]:
 
 def _from_tree(path: str) -> Iterator[str]:
     """A version only when nobody runs from it, and a folder only when nothing else is in it."""
-    if os.path.exists(f"{path}/{INTERPRETER}") and not os.path.islink(path):
+    if os.path.exists(f"{path}/{INTERPRETER}") or os.path.islink(path):
         reason = remove_version(path)
         if reason:
             yield f"{path}: {reason}"
-    elif os.path.isdir(path) and not os.path.islink(path):
+    elif os.path.isdir(path):
         if os.path.basename(os.path.dirname(path)) == "versions":
             shutil.rmtree(path)  # the rest of a version
         else:
