@@ -19,7 +19,7 @@ from cni_plugin.cli.install import (
     add_form_argument,
     add_place_arguments,
 )
-from cni_plugin.cli.output import complain, emit_json
+from cni_plugin.cli.output import complain, emit_json, tell
 from cni_plugin.cli.table import table
 from cni_plugin.cluster.conflist import DEFAULT_PATH
 from cni_plugin.cni.errors import CNIError
@@ -93,7 +93,7 @@ def run(args: Namespace) -> int:
         ended = Ended((), look(scope), "")
     else:
         release_own_version(sys.prefix)
-        ended = uninstall(scope, force=args.force, wait_s=args.wait, tell=_tell)
+        ended = uninstall(scope, force=args.force, wait_s=args.wait, tell=tell)
     if args.output == "json":
         emit_json(document(ended))
     else:
@@ -135,10 +135,6 @@ def _with(scope: Scope, config: AgentConfig) -> Scope:
     if cluster.source.kubernetes is not None:
         scope = scope._replace(node=cluster.node, choice=cluster.source.kubernetes.choice())
     return scope
-
-
-def _tell(line: str) -> None:
-    print(f"podwire: {line}", file=sys.stderr, flush=True)
 
 
 def lines(ended: Ended) -> Iterator[str]:

@@ -67,6 +67,15 @@ def temporary(path: str) -> str:
     return f"{folder}/{TEMPORARY}{name}.podwire-new"
 
 
+def final(path: str, place: Place) -> str:
+    """What a temporary path is made for; any other path as it is."""
+    unfinished = f"{place.versions}/{TEMPORARY}"
+    if path.startswith(unfinished):
+        return f"{place.versions}/{path.removeprefix(unfinished)}"
+    known = (place.current, *map(place.launcher, LAUNCHERS))
+    return next((one for one in known if path == temporary(one)), path)
+
+
 def _is_so(path: str, digest: str) -> bool:
     """Whether it is this very executable, and a regular file: runtimes look for one."""
     try:

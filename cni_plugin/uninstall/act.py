@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.durable import remove_durably
 from cni_plugin.folder import ABSENT
-from cni_plugin.install.node import locked, remove_version
+from cni_plugin.install.lock import locked
+from cni_plugin.install.node import remove_version
 from cni_plugin.install.place import INTERPRETER
 from cni_plugin.kernel.execute import apply
 from cni_plugin.kernel.places import Places
