@@ -29,7 +29,7 @@ from cni_plugin.uninstall.act import release_own_version
 from cni_plugin.uninstall.look import look
 from cni_plugin.uninstall.run import Ended, uninstall
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import Found, Thing
+from cni_plugin.uninstall.values import Failure, Found, Thing
 
 if TYPE_CHECKING:
     from cni_plugin.agent.config import AgentConfig
@@ -98,8 +98,8 @@ def run(args: Namespace) -> int:
         emit_json(document(ended))
     else:
         print("\n".join(lines(ended)))
-    for failure in (*ended.failures, *ended.found.failures):
-        complain(failure)
+    for failure in (*_elsewhere(ended), *ended.found.failures):
+        complain(str(failure))
     if ended.waits:
         return NOT_FINISHED
     return 0 if ended.found.clean and not ended.failures else LEFT
@@ -145,8 +145,7 @@ def lines(ended: Ended) -> Iterator[str]:
     for attachment in found.attachments:
         yield f"attached {attachment}"
     if found.things:
-        rows = [(thing.kind, thing.what, _shown_remedy(thing)) for thing in found.things]
-        yield table(("LEFT", "WHAT", "REMOVED BY"), rows)
+        yield _left(ended)
     for path, why in found.kept:
         yield f"kept     {path}: {why}"
     if found.agent:
@@ -157,6 +156,23 @@ def lines(ended: Ended) -> Iterator[str]:
         yield "nothing of podwire is left on this node"
 
 
+def _left(ended: Ended) -> str:
+    left = {thing.what for thing in ended.found.things}
+    whys = {failure.what: failure.why for failure in ended.failures if failure.what in left}
+    head = ("LEFT", "WHAT", "REMOVED BY", *(("BECAUSE",) if whys else ()))
+    rows = [
+        (thing.kind, thing.what, _shown_remedy(thing), whys.get(thing.what, ""))[: len(head)]
+        for thing in ended.found.things
+    ]
+    return table(head, rows)
+
+
+def _elsewhere(ended: Ended) -> Iterator[Failure]:
+    """What failed and is of nothing in the table."""
+    shown = {thing.what for thing in ended.found.things}
+    return (failure for failure in ended.failures if failure.what not in shown)
+
+
 def _shown_remedy(thing: Thing) -> str:
     return "the same line" if thing.remedy == thing.what else thing.remedy
 
@@ -164,15 +180,16 @@ def _shown_remedy(thing: Thing) -> str:
 def document(ended: Ended) -> dict[str, object]:
     """The JSON form."""
     found: Found = ended.found
+    whys = {failure.what: failure.why for failure in ended.failures}
     return {
         "clean": found.clean,
         "notFinished": ended.waits or None,
         "removed": [_thing(thing) for thing in ended.removed],
-        "left": [_thing(thing) for thing in found.things],
+        "left": [{**_thing(thing), "because": whys.get(thing.what)} for thing in found.things],
         "attachments": list(found.attachments),
         "agent": found.agent or None,
         "kept": [{"path": path, "why": why} for path, why in found.kept],
-        "failures": [*ended.failures, *found.failures],
+        "failures": [*map(str, ended.failures), *found.failures],
     }
 
 

@@ -28,12 +28,14 @@ def install(tree: Path, bare: BareRoot, *options: str) -> subprocess.CompletedPr
     return bare.node.run(*command(tree, *options), check=False, limit_s=60)
 
 
-def small(folder: Path, version: str) -> Path:
-    """A tree of four files, whose Python answers with its version where the tree is whole."""
+def small(folder: Path, version: str, before: str = "") -> Path:
+    """A tree of four files, whose Python answers with its version where the tree is whole. before:
+    what it executes first."""
     tree = folder / version
     (tree / "bin").mkdir(parents=True)
     (tree / "bin/podwire").write_text(f"{LAUNCHER}# {version}\n")
-    (tree / "bin/python3").write_text(PYTHON.format(version=version))
+    head, rest = PYTHON.format(version=version).split("\n", 1)
+    (tree / "bin/python3").write_text(f"{head}\n{before}{rest}")
     for name in ("podwire", "python3"):
         (tree / "bin" / name).chmod(0o755)
     (tree / "RELEASE").write_text(json.dumps({"version": version, "arch": os.uname().machine}))

@@ -262,7 +262,8 @@ def test_a_version_that_somebody_runs_stays_and_is_told_of(installed: Installed)
         assert running.stdout.readline() == "up\n"
         done = installed.uninstall()
         assert done.returncode == 1
-        assert "a process runs from it" in done.stderr
+        assert done.stdout.count("a process runs from it") == 1
+        assert done.stderr == ""
         running.communicate("\n")
     assert installed.uninstall().returncode == 0
 
@@ -315,6 +316,46 @@ def test_what_no_runtime_reads_for_a_config_list_is_none(installed: Installed) -
     done = installed.uninstall()
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list(installed.net_dir.iterdir())) == 2
+
+
+def test_what_is_kept_by_somebody_is_told_in_its_line_and_the_rest_goes(
+    installed: Installed,
+) -> None:
+    launcher = f"{ROOT}/opt/cni/bin/podwire"
+    installed.node.run("mount", "--bind", launcher, launcher)
+    done = installed.uninstall()
+    assert (done.returncode, done.stderr) == (1, "")
+    head, line = done.stdout.splitlines()[-2:]
+    assert head.split() == ["LEFT", "WHAT", "REMOVED", "BY", "BECAUSE"]
+    assert line.split("  ")[0] == "launcher"
+    assert line.endswith("Device or resource busy")
+    assert not (installed.bare.path / "opt/podwire").exists()
+    again = json.loads(installed.uninstall("-o", "json").stdout)
+    assert [one["because"] for one in again["left"]] == ["Device or resource busy"]
+
+
+def test_what_cannot_be_opened_ends_nothing(installed: Installed) -> None:
+    """The agent's lock is a folder, the folder of config lists a link to itself."""
+    installed.node.path("/run/podwire/agent.lock").mkdir(parents=True)
+    (installed.net_dir / "10-podwire.conflist").unlink()
+    installed.net_dir.rmdir()
+    installed.net_dir.symlink_to(installed.net_dir)
+    done = installed.uninstall()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"{ROOT}/run/podwire/agent.lock: Is a directory" in done.stderr
+    assert f"{ROOT}/etc/cni/net.d: Too many levels of symbolic links" in done.stderr
+    assert not (installed.bare.path / "opt/podwire").exists()
+    assert not installed.node.path("/run/podwire").exists()
+
+
+def test_who_may_not_is_told_so_line_by_line(installed: Installed) -> None:
+    words = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    done = installed.node.run(*words, *installed.command(), check=False)
+    assert done.returncode in (1, 3)
+    assert "Traceback" not in done.stderr
+    assert (installed.bare.path / "opt/cni/bin/podwire").exists()
+    assert "Permission denied" in done.stdout + done.stderr
 
 
 def test_usage(installed: Installed) -> None:
