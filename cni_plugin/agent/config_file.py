@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import stat
 
-import yaml
-
 from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.cni.names import shown
 from cni_plugin.strict_yaml import parse_yaml
@@ -14,10 +12,7 @@ from cni_plugin.strict_yaml import parse_yaml
 
 def read_document(path: str) -> dict[str, object]:
     """What the file holds; an empty one, nothing. Raises InvalidNetworkConfig and OSError."""
-    try:
-        document = parse_yaml(_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidNetworkConfig(f"{path} is no YAML", str(error).replace("\n", " ")) from error
+    document = parse_yaml(_text(path), path)
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -29,7 +24,13 @@ def _text(path: str) -> str:
     with open(path, "rb", opener=_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InvalidNetworkConfig(f"{path} is no regular file", "name a file that holds YAML")
-        return file.read().decode()
+        data = file.read()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidNetworkConfig(
+            f"{path} is no YAML", f"byte {error.start} is not UTF-8: {error.reason}"
+        ) from error
 
 
 def _at_once(path: str, flags: int) -> int:

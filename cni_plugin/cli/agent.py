@@ -25,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """0 after a stop that finished everything, 1 for a config that is wrong or a failed start."""
     from cni_plugin.agent.config import read_own_config
+    from cni_plugin.cni.model_faults import InvalidDocument
 
     try:
         config = read_own_config(args.config, args.socket)
@@ -32,6 +33,9 @@ def run(args: Namespace) -> int:
             print(f"{args.config or 'the defaults'}: ok")
             return 0
         return _serve(config, args)
+    except InvalidDocument as error:
+        for fault in error.faults:
+            complain(fault)
     except CNIError as error:
         complain(str(error))
     except OSError as error:
