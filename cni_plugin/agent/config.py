@@ -148,21 +148,30 @@ def _is_normal(path: str) -> bool:
     return absolute and os.path.normpath(path) == path
 
 
-def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
-    """The config in the file; the defaults without one. socket: in place of the file's. Raises
-    InvalidNetworkConfig with every fault, and OSError."""
+def read_config(
+    path: str | None, socket: str | None = None, *, template: bool = True
+) -> AgentConfig:
+    """The config in the file; the defaults without one. socket: in place of the file's. template:
+    what is wrong with the config list's is a fault. Raises InvalidNetworkConfig with every fault,
+    and OSError."""
     document = {} if path is None else read_document(path)
     if socket is not None:
         document = {**document, "socket": socket}
     where = path or "the command line"
+    config = config_of(document, where)
+    if template:
+        _try_template(config, where)
+    return config
+
+
+def config_of(document: dict[str, object], where: str) -> AgentConfig:
+    """where: the document's name. Raises InvalidNetworkConfig with every fault."""
     try:
-        config = AgentConfig.model_validate(document)
+        return AgentConfig.model_validate(document)
     except RecursionError as error:
         raise InvalidNetworkConfig(f"{where} refers to itself") from error
     except ValidationError as error:
         raise InvalidDocument(where, faults(error, AgentConfig, "the agent's config")) from error
-    _try_template(config, where)
-    return config
 
 
 def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:

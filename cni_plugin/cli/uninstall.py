@@ -22,7 +22,6 @@ from cni_plugin.cli.install import (
 from cni_plugin.cli.output import complain, emit_json, tell
 from cni_plugin.cli.table import table
 from cni_plugin.cluster.conflist import DEFAULT_PATH
-from cni_plugin.cni.errors import CNIError
 from cni_plugin.install.place import place_of
 from cni_plugin.pools import NET_D
 from cni_plugin.uninstall.act import release_own_version
@@ -82,20 +81,22 @@ def run(args: Namespace) -> int:
         complain("--verify changes nothing: neither --force nor --wait go with it")
         return USAGE_ERROR
     try:
-        scope = _scope(args)
+        scope, fault = _scope(args)
     except ValueError as error:
         complain(str(error))
         return USAGE_ERROR
-    except (CNIError, OSError) as error:
-        complain(str(error))
-        return 1
+    if fault:
+        complain(fault, _assumed(scope))
     if args.verify:
-        ended = Ended((), look(scope), "")
+        found = look(scope)
+        # Things may be elsewhere than where they were looked for: nothing is proven.
+        unsure = ("what the config names was not all looked at",) if fault else ()
+        ended = Ended((), found._replace(failures=(*found.failures, *unsure)), "")
     else:
         release_own_version(sys.prefix)
         ended = uninstall(scope, force=args.force, wait_s=args.wait, tell=tell)
     if args.output == "json":
-        emit_json(document(ended))
+        emit_json(document(ended, fault))
     else:
         print("\n".join(lines(ended)))
     for failure in (*_elsewhere(ended), *ended.found.failures):
@@ -105,7 +106,8 @@ def run(args: Namespace) -> int:
     return 0 if ended.found.clean and not ended.failures else LEFT
 
 
-def _scope(args: Namespace) -> Scope:
+def _scope(args: Namespace) -> tuple[Scope, str]:
+    """And what is wrong with the config, "" when nothing is."""
     place = place_of(args.root, args.bin_dir)
     if not args.net_dir.startswith("/"):
         raise ValueError(f"{args.net_dir!r} is no absolute path")
@@ -118,10 +120,20 @@ def _scope(args: Namespace) -> Scope:
         reservations=args.reservations,
     )
     if args.config is None:
-        return scope
-    from cni_plugin.agent.config import read_config
+        return scope, ""
+    from cni_plugin.agent.config_rest import read_rest
 
-    return _with(scope, read_config(args.config))
+    rest = read_rest(args.config)
+    return _with(scope, rest.config), rest.fault
+
+
+def _assumed(scope: Scope) -> str:
+    asked = f"of node {scope.node} in the API" if scope.choice else "not looked at"
+    return (
+        "going on: podwire's things are known by their marks. Of the config what can be used, for"
+        f" the rest the defaults: config list {scope.conflist}, addresses in"
+        f" {', '.join(scope.data_dirs)}, annotations {asked}"
+    )
 
 
 def _with(scope: Scope, config: AgentConfig) -> Scope:
@@ -177,8 +189,8 @@ def _shown_remedy(thing: Thing) -> str:
     return "the same line" if thing.remedy == thing.what else thing.remedy
 
 
-def document(ended: Ended) -> dict[str, object]:
-    """The JSON form."""
+def document(ended: Ended, fault: str = "") -> dict[str, object]:
+    """The JSON form. fault: the config's."""
     found: Found = ended.found
     whys = {failure.what: failure.why for failure in ended.failures}
     return {
@@ -189,6 +201,7 @@ def document(ended: Ended) -> dict[str, object]:
         "attachments": list(found.attachments),
         "agent": found.agent or None,
         "kept": [{"path": path, "why": why} for path, why in found.kept],
+        "configFault": fault or None,
         "failures": [*map(str, ended.failures), *found.failures],
     }
 

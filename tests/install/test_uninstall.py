@@ -304,6 +304,45 @@ def test_annotations_go_and_others_stay(installed: Installed) -> None:
         api.close()
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("cluster: {source: {file: /p}, conflist: {template: /gone.json}}", ""),
+        ("dataDirs: [/a", "is no YAML"),
+        ("cluster: {source: {file: /p}, backend: gre}", "cluster.backend is"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_broken_config_keeps_nobody_from_it(
+    installed: Installed, text: str | None, fault: str
+) -> None:
+    """The template is not needed, and what is podwire's bears its marks."""
+    installed.call("DEL", installed.pod())
+    if text is not None:
+        installed.node.path("/run/agent.yaml").write_text(text)
+    done = installed.uninstall("--config", "/run/agent.yaml")
+    assert done.returncode == 0
+    assert done.stdout.endswith("nothing of podwire is left on this node\n")
+    assert (fault in done.stderr) if fault else (done.stderr == "")
+    looked = installed.uninstall("--verify", "--config", "/run/agent.yaml", "-o", "json")
+    assert looked.returncode == (1 if fault else 0), "what it names may be elsewhere"
+    assert (json.loads(looked.stdout)["configFault"] or "").find(fault) >= 0
+
+
+def test_what_can_be_used_of_a_broken_config_is(installed: Installed) -> None:
+    folder = installed.bare.path / "etc/other"
+    folder.mkdir()
+    (folder / "10-podwire.conflist").write_text(json.dumps(CONFLIST))
+    path = "/etc/other/10-podwire.conflist"
+    config = f"cluster: {{source: {{kubernetes: 5}}, mtu: x, conflist: {{path: {path}}}}}"
+    installed.node.path("/run/agent.yaml").write_text(config)
+    done = installed.uninstall("--config", "/run/agent.yaml")
+    assert done.returncode == 0
+    assert f"config list {path}, addresses in /var/lib/cni/networks" in done.stderr
+    assert "annotations not looked at" in done.stderr
+    assert not list(folder.iterdir())
+
+
 def test_an_api_that_does_not_answer_is_no_clean_node(installed: Installed) -> None:
     done = installed.uninstall("--config", _config(installed, "http://127.0.0.1:1"))
     assert done.returncode == 1
