@@ -28,7 +28,7 @@ from cni_plugin.uninstall.act import release_own_version
 from cni_plugin.uninstall.look import look
 from cni_plugin.uninstall.run import Ended, uninstall
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import Failure, Found, Thing
+from cni_plugin.uninstall.values import KERNEL, Failure, Found, Thing
 
 if TYPE_CHECKING:
     from cni_plugin.agent.config import AgentConfig
@@ -152,7 +152,7 @@ def _with(scope: Scope, config: AgentConfig) -> Scope:
 def lines(ended: Ended) -> Iterator[str]:
     """For people."""
     for thing in ended.removed:
-        yield f"removed  {thing.what}"
+        yield f"removed  {_shown(thing)}"
     found = ended.found
     for attachment in found.attachments:
         yield f"attached {attachment}"
@@ -173,7 +173,7 @@ def _left(ended: Ended) -> str:
     whys = {failure.what: failure.why for failure in ended.failures if failure.what in left}
     head = ("LEFT", "WHAT", "REMOVED BY", *(("BECAUSE",) if whys else ()))
     rows = [
-        (thing.kind, thing.what, _shown_remedy(thing), whys.get(thing.what, ""))[: len(head)]
+        (thing.kind, _shown(thing), thing.remedy, whys.get(thing.what, ""))[: len(head)]
         for thing in ended.found.things
     ]
     return table(head, rows)
@@ -185,8 +185,9 @@ def _elsewhere(ended: Ended) -> Iterator[Failure]:
     return (failure for failure in ended.failures if failure.what not in shown)
 
 
-def _shown_remedy(thing: Thing) -> str:
-    return "the same line" if thing.remedy == thing.what else thing.remedy
+def _shown(thing: Thing) -> str:
+    """The kernel's things are known by the line that deletes them."""
+    return thing.what.replace(" delete ", " ", 1) if thing.kind == KERNEL else thing.what
 
 
 def document(ended: Ended, fault: str = "") -> dict[str, object]:

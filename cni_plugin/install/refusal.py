@@ -14,7 +14,8 @@ from cni_plugin.install.place import LAUNCHERS, Place
 
 ROOM = "make room on the node's disk"
 _AS_ROOT = (
-    "run it as root; where SELinux is enforced, a container needs seLinuxOptions: {type: spc_t}"
+    "run it as root; a container without capabilities writes only to folders that are root's, and"
+    " where SELinux is enforced only with seLinuxOptions: {type: spc_t}"
 )
 _REMEDIES = {
     errno.EROFS: "the folder is on a read-only file system: mount it writable, or choose another"
@@ -58,7 +59,7 @@ def obstacle(place: Place) -> CNIError | None:
 def _with_parents(folder: str, root: str) -> Iterator[str]:
     """Outermost first, without the root."""
     above = os.path.dirname(folder)
-    if len(above) > len(root):
+    if above not in (root, "/"):
         yield from _with_parents(above, root)
     yield folder
 

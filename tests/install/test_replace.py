@@ -45,6 +45,13 @@ def test_a_second_run_changes_nothing(bare: BareRoot, tree: Path) -> None:
     assert before == {path: path.lstat().st_mtime_ns for path in before}
 
 
+def test_on_the_node_itself_no_root_is_named(bare: BareRoot, tree: Path) -> None:
+    install(tree, bare)
+    (bare.path / "opt/cni/bin/podwire-ipam").unlink()
+    again = bare.run("/opt/cni/bin/podwire", "install").ok().stdout.decode()
+    assert again.startswith("placed   /opt/cni/bin/podwire-ipam\npodwire ")
+
+
 def test_upgrade_and_downgrade_leave_one_version(bare: BareRoot, release: Release) -> None:
     for one in (OLD, NEW, OLD):
         assert install(release(one), bare).returncode == 0

@@ -130,6 +130,22 @@ def test_every_fault_is_told_in_podwires_words(path: tuple[str, ...], value: obj
             assert not re.search("[Ii]nput should|[Ff]ield|tuple|dict|pattern|valid", accepted)
 
 
+def test_a_config_is_tried_from_standard_input(podwire: Path) -> None:
+    """Before it is in a ConfigMap: by `kubectl exec -i`, where there is no file to write."""
+
+    def run(text: str, *options: str) -> tuple[int, str]:
+        command = [podwire, "agent", "--config", "-", *options]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run("repair: false", "--check-config") == (0, "-: ok\n")
+    assert run("repair: 1", "--check-config") == (
+        1,
+        "podwire: -: repair is 1, accepted: true or false\n",
+    )
+    assert run("repair: false")[0] == 2
+
+
 def test_each_fault_has_a_line(tmp_path: Path, podwire: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text("repair: 1\nbackend: vxlan\ncluster: {}\n")
