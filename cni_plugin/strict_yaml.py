@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from cni_plugin.cni.errors import InvalidNetworkConfig
 from cni_plugin.cni.names import shown
 
 
@@ -29,6 +30,18 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return made
 
 
-def parse_yaml(text: str) -> Any:
-    """The document. Raises yaml.YAMLError, ValueError and RecursionError."""
-    return yaml.load(text, _Loader)  # noqa: S506  a safe loader, and stricter
+def parse_yaml(text: str, where: str) -> Any:
+    """The document. where: its name, for errors. Raises InvalidNetworkConfig."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  a safe loader, and stricter
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidNetworkConfig(f"{where} is no YAML", _said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """The place first, and without Python's name for a text."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"

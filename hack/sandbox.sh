@@ -3,9 +3,9 @@
 #
 #   hack/sandbox.sh COMMAND [ARGUMENT...]
 #
-# Inside, /run, /etc/cni, /opt/cni, /var/lib/cni and /var/lib/containerd are empty and
-# vanish with the command, whatever the machine has there; the only link is lo; and every
-# process that the command leaves behind is killed when it ends. Root uses plain namespaces,
+# Inside, /run, /etc/cni, /opt/cni, /opt/podwire and what podwire and containerd keep in
+# /var/lib are empty and vanish with the command, whatever the machine has there; the only link
+# is lo; and every process that the command leaves behind is killed when it ends. Root uses plain namespaces,
 # an ordinary user a user namespace in which he is root. PODWIRE_SANDBOX holds the network
 # namespace that was left, so that a program can check that it is not still there.
 set -eu
@@ -42,7 +42,8 @@ if [ "${1:-}" = --inside ]; then
     shift
     mount -t tmpfs -o mode=755 podwire /run
     mkdir -p /run/netns /run/lock
-    for folder in /etc/cni /opt/cni /var/lib/cni /var/lib/containerd; do
+    for folder in /etc/cni /opt/cni /opt/podwire /var/lib/cni /var/lib/podwire /var/lib/containerd
+    do
         cover "$folder"
     done
     ip link set lo up

@@ -34,10 +34,15 @@ class InvalidConf(IpamError):
 
 
 class LockTimeout(IpamError):
-    """Another process held the store's lock too long; names its pid and command (SPEC error 11)."""
+    """Another process held the store's lock too long (SPEC error 11). held_by: its pid and
+    command."""
 
     code = 11
     temporary = True
+
+    def __init__(self, msg: str, details: str = "", held_by: str = "") -> None:
+        super().__init__(msg, details)
+        self.held_by = held_by
 
 
 class PoolExhausted(IpamError):

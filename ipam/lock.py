@@ -16,6 +16,7 @@ from ipam.errors import LockTimeout
 
 FIRST_WAIT_S = 0.0005  # an uncontended ADD holds the lock for about a millisecond
 LONGEST_WAIT_S = 0.01
+UNSEEN = "a process that cannot be seen from here"
 
 
 def acquire(path: str, timeout_s: float) -> int:
@@ -44,7 +45,8 @@ def holders(descriptor: int) -> str:
 
     A lock line is `1: FLOCK  ADVISORY  WRITE 1234 08:01:131075 0 EOF`, a waiter has `->` after
     the number. Matched by inode alone: the device number shown there is the file system's, which
-    stat does not tell on btrfs or overlayfs. Source: proc_locks(5).
+    stat does not tell on btrfs or overlayfs. A container does not see those of other PID
+    namespaces. Source: proc_locks(5).
     """
     inode = str(os.fstat(descriptor).st_ino)
     try:
@@ -53,7 +55,7 @@ def holders(descriptor: int) -> str:
         return f"unknown, /proc/locks cannot be read: {error.strerror}"
     fields = [line.split() for line in lines if " -> " not in line and " FLOCK " in line]
     pids = [f[4] for f in fields if len(f) > 5 and f[5].rpartition(":")[2] == inode]
-    return ", ".join(f"pid {pid} ({_command(pid)})" for pid in dict.fromkeys(pids)) or "unknown"
+    return ", ".join(f"pid {pid} ({_command(pid)})" for pid in dict.fromkeys(pids)) or UNSEEN
 
 
 def _open(path: str) -> int:
@@ -74,9 +76,11 @@ def _wait(descriptor: int, path: str, deadline_s: float, timeout_s: float) -> No
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline_s:
+                who = holders(descriptor)
                 raise LockTimeout(
                     f"the lock {path} was not free within {timeout_s:g} s",
-                    f"held by {holders(descriptor)}; try again, or end that process",
+                    f"held by {who}; try again, or end that process",
+                    who,
                 ) from None
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_WAIT_S)

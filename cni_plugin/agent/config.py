@@ -14,18 +14,19 @@ cluster: {source: {file: /etc/podwire/peers.yaml}}   # see cluster.conf
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from cni_plugin.agent.config_file import read_document
 from cni_plugin.agent.hosts import endpoint_fault, host_port
-from cni_plugin.cluster.conf import ClusterConf
+from cni_plugin.cluster.conf import SWITCH, ClusterConf, on_or_off
+from cni_plugin.cluster.conflist_conf import TEMPLATE
 from cni_plugin.cni.errors import CNIError, InvalidNetworkConfig
-from cni_plugin.cni.problems import Problem, path_of
+from cni_plugin.cni.model_faults import InvalidDocument, faults
+from cni_plugin.cni.names import shown
 from cni_plugin.folder import STATE_DIR
 from ipam.values import DEFAULT_DATA_DIR
 
@@ -34,36 +35,30 @@ UNIX = "unix:"
 STOP_LIMIT_MAX_S = 600
 
 SOCKET = f"an absolute path of at most {SOCKET_PATH_MAX} bytes"
-SWITCH = "true or false"
-# By key, for a value of the wrong type too.
-ACCEPTED: Mapping[str, str] = {
-    "socket": SOCKET,
-    "log": "an object of format (text, json) and level (debug, info, warning, error)",
-    "metrics": f"HOST:PORT, [IPv6 ADDRESS]:PORT, {UNIX} with {SOCKET}, or off",
-    "tracing": "off, on, or an object of endpoint, a URL such as http://192.0.2.1:4318/v1/traces",
-    "repair": SWITCH,
-    "garbage": SWITCH,
-    "dataDirs": "a list of absolute, normalised paths, at least one and none twice",
-    "cluster": "an object of source and others, see docs/cluster.md",
-    "stopLimit": f"a number of seconds from 0 to {STOP_LIMIT_MAX_S}",
-}
+PLACE = f"HOST:PORT, [IPv6 ADDRESS]:PORT, {UNIX} with {SOCKET}, or off"
+DIRS = "a list of absolute, normalised paths, at least one and none twice"
+ENDPOINT = "a URL such as http://192.0.2.1:4318/v1/traces"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+    """Each description says what is accepted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class LogConfig(_Model):
     """How the log is written, to stderr."""
 
-    format: Literal["text", "json"] = "text"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = Field(default="text", description="text or json")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
 
 
 class TracingConfig(_Model):
     """Where spans go: an OTLP collector's URL for traces, over HTTP."""
 
-    endpoint: str
+    endpoint: str = Field(description=ENDPOINT)
 
     @field_validator("endpoint")
     @classmethod
@@ -77,18 +72,35 @@ class TracingConfig(_Model):
 class AgentConfig(_Model):
     """What the agent does, every default filled in."""
 
-    socket: str = f"{STATE_DIR}/agent.sock"
-    log: LogConfig = LogConfig()
-    metrics: str = "127.0.0.1:9750"  # HOST:PORT, unix:PATH, or off
+    socket: str = Field(default=f"{STATE_DIR}/agent.sock", description=SOCKET)
+    log: LogConfig = Field(default=LogConfig(), description="an object of format and level")
+    metrics: str = Field(default="127.0.0.1:9750", description=PLACE)
     # on: the exporter's own variables (OTEL_EXPORTER_OTLP_ENDPOINT, ...) say where to.
-    tracing: Literal["on", "off"] | TracingConfig = "off"
-    repair: bool = True  # what others take away from under the pods is put back
-    garbage: bool = True  # what dead pods left is freed
-    data_dirs: tuple[str, ...] = Field(
-        default=(DEFAULT_DATA_DIR,), alias="dataDirs", strict=False, min_length=1
+    tracing: Literal["on", "off"] | TracingConfig = Field(
+        default="off", description=f"off, on, or an object of endpoint, {ENDPOINT}"
     )
-    cluster: ClusterConf | None = None  # without it the node is by itself
-    stop_limit_s: float = Field(default=25.0, alias="stopLimit", ge=0, le=STOP_LIMIT_MAX_S)
+    # What others take away from under the pods is put back.
+    repair: bool = Field(default=True, description=SWITCH)
+    # What dead pods left is freed.
+    garbage: bool = Field(default=True, description=SWITCH)
+    data_dirs: tuple[str, ...] = Field(
+        default=(DEFAULT_DATA_DIR,),
+        alias="dataDirs",
+        strict=False,
+        min_length=1,
+        description=DIRS,
+    )
+    # Without it the node is by itself.
+    cluster: ClusterConf | None = Field(
+        default=None, description="an object of source and others, see docs/cluster.md"
+    )
+    stop_limit_s: float = Field(
+        default=25.0,
+        alias="stopLimit",
+        ge=0,
+        le=STOP_LIMIT_MAX_S,
+        description=f"a number of seconds from 0 to {STOP_LIMIT_MAX_S}",
+    )
 
     @field_validator("socket")
     @classmethod
@@ -99,14 +111,13 @@ class AgentConfig(_Model):
     @classmethod
     def _data_dirs(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(paths)) < len(paths) or not all(map(_is_normal, paths)):
-            raise ValueError(ACCEPTED["dataDirs"])
+            raise ValueError(DIRS)
         return paths
 
     @field_validator("metrics", "tracing", mode="before")
     @classmethod
     def _switch(cls, value: object) -> object:
-        """YAML 1.1 takes on and off for booleans."""
-        return ("on" if value else "off") if isinstance(value, bool) else value
+        return on_or_off(value)
 
     @field_validator("metrics")
     @classmethod
@@ -116,7 +127,7 @@ class AgentConfig(_Model):
             if "socket" in info.data and _real(path) == _real(info.data["socket"]):
                 raise ValueError(f"another path than that of `socket`, {info.data['socket']}")
         elif place != "off" and host_port(place) is None:
-            raise ValueError(ACCEPTED["metrics"])
+            raise ValueError(PLACE)
         return place
 
 
@@ -137,22 +148,30 @@ def _is_normal(path: str) -> bool:
     return absolute and os.path.normpath(path) == path
 
 
-def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
-    """The config in the file; the defaults without one. socket: in place of the file's. Raises
-    InvalidNetworkConfig with every fault, and OSError."""
+def read_config(
+    path: str | None, socket: str | None = None, *, template: bool = True
+) -> AgentConfig:
+    """The config in the file; the defaults without one. socket: in place of the file's. template:
+    what is wrong with the config list's is a fault. Raises InvalidNetworkConfig with every fault,
+    and OSError."""
     document = {} if path is None else read_document(path)
     if socket is not None:
         document = {**document, "socket": socket}
     where = path or "the command line"
+    config = config_of(document, where)
+    if template:
+        _try_template(config, where)
+    return config
+
+
+def config_of(document: dict[str, object], where: str) -> AgentConfig:
+    """where: the document's name. Raises InvalidNetworkConfig with every fault."""
     try:
-        config = AgentConfig.model_validate(document)
+        return AgentConfig.model_validate(document)
     except RecursionError as error:
         raise InvalidNetworkConfig(f"{where} refers to itself") from error
     except ValidationError as error:
-        faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
-        raise InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join(faults[1:])) from error
-    _try_template(config, where)
-    return config
+        raise InvalidDocument(where, faults(error, AgentConfig, "the agent's config")) from error
 
 
 def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:
@@ -172,24 +191,13 @@ def _try_template(config: AgentConfig, where: str) -> None:
     conflist = config.cluster.conflist if config.cluster else None
     if conflist is None:
         return
+    key = "cluster.conflist.template"
     try:
         conflist.read_template()
     except CNIError as error:
-        told = f"{where}: cluster.conflist.template: {error.msg}"
-        raise InvalidNetworkConfig(told, error.details) from error
-
-
-def _fault(error: Mapping[str, Any]) -> str:
-    place: tuple[int | str, ...] = error["loc"]
-    if error["type"] == "extra_forbidden" and place[0] == "cluster":
-        return f"{path_of(place)} is no key of the agent's config, see docs/cluster.md"
-    if error["type"] == "extra_forbidden":
-        return f"{path_of(place)} is no key of the agent's config; it has {', '.join(ACCEPTED)}"
-    # Of `tracing` each way to read it has failed, and its place tells which.
-    path = "tracing" if place[0] == "tracing" else path_of(place)
-    accepted = ACCEPTED.get(str(place[0]), error["msg"])
-    if error["type"] == "value_error":
-        accepted = str(error["ctx"]["error"])
-    elif place[0] == "cluster" and len(place) > 1:
-        accepted = error["msg"]
-    return str(Problem(path, error.get("input"), accepted))
+        raise InvalidNetworkConfig(f"{where}: {key}: {error.msg}", error.details) from error
+    except OSError as error:
+        unread = f"{shown(conflist.template)}, which cannot be read: {error.strerror}"
+        raise InvalidNetworkConfig(
+            f"{where}: {key} is {unread}", f"accepted: {TEMPLATE}"
+        ) from error

@@ -53,7 +53,9 @@ class ConfigWatch:
 
     async def run(self, sink: Sink, readiness: Readiness) -> None:
         """Until there is another, valid config, or it is cancelled."""
-        judged = seen = self._look()
+        # The first look is judged as well: the file may have changed since it was read for the
+        # config in use.
+        judged, seen = None, self._look()
         self._tell(sink, readiness)
         for look in count(1):
             await asyncio.sleep(LOOK_S)

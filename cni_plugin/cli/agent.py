@@ -12,26 +12,39 @@ from cni_plugin.cni.errors import CNIError
 if TYPE_CHECKING:
     from cni_plugin.agent.config import AgentConfig
 
+USAGE_ERROR = 2
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("--config", metavar="FILE", help="YAML; without it the defaults are used")
     parser.add_argument(
-        "--check-config", action="store_true", help="say what is wrong with the config, and end"
+        "--check-config",
+        action="store_true",
+        help="say what is wrong with the config, and end; with --config - that on standard input",
     )
     parser.add_argument("--socket", metavar="PATH", help="where launchers find the agent")
 
 
 def run(args: Namespace) -> int:
-    """0 after a stop that finished everything, 1 for a config that is wrong or a failed start."""
+    """0 after a stop that finished everything, 1 for a config that is wrong or a failed start, 2
+    for wrong usage."""
     from cni_plugin.agent.config import read_own_config
+    from cni_plugin.agent.config_file import STDIN
+    from cni_plugin.cni.model_faults import InvalidDocument
 
+    if args.config == STDIN and not args.check_config:
+        complain("--config - goes with --check-config alone: an agent reads its config again")
+        return USAGE_ERROR
     try:
         config = read_own_config(args.config, args.socket)
         if args.check_config:
             print(f"{args.config or 'the defaults'}: ok")
             return 0
         return _serve(config, args)
+    except InvalidDocument as error:
+        for fault in error.faults:
+            complain(fault)
     except CNIError as error:
         complain(str(error))
     except OSError as error:

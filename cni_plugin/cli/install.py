@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from cni_plugin.cli.output import complain, emit_json
+from cni_plugin.cli.output import complain, emit_json, tell
 from cni_plugin.cni.errors import CNIError
-from cni_plugin.install.node import Done, install
+from cni_plugin.install.node import Done, Unfinished, install
 from cni_plugin.install.place import BIN_DIR, LAUNCHERS, Place, place_of
 from cni_plugin.install.release import Release, read_release
 
@@ -54,26 +54,42 @@ def run(args: Namespace) -> int:
     except ValueError as error:
         complain(str(error))
         return USAGE_ERROR
+    release: Release | None = None
+    failure: CNIError | None = None
+    done: tuple[Done, ...] = ()
     try:
         release = read_release(args.source or sys.prefix)
-        done = install(place, release)
+        done = install(place, release, tell)
     except CNIError as error:
-        complain(error.msg, error.details)
-        return 1
+        failure = error
+        done = error.done if isinstance(error, Unfinished) else ()
     if args.output == "json":
-        emit_json(document(place, release, done))
+        emit_json(document(place, release, done, failure))
     else:
-        print("\n".join(lines(place, release, done)))
-    return 0
+        for line in lines(place, release, done, failure):
+            print(line)
+    if failure is None:
+        return 0
+    complain(failure.msg, "; ".join(filter(None, (failure.details, _changed(done)))))
+    return 1
 
 
-def lines(place: Place, release: Release, done: Iterable[Done]) -> Iterable[str]:
+def _changed(done: Sequence[Done]) -> str:
+    if all(one.kept for one in done):
+        return "nothing was changed"
+    return "what is listed was done before, and stays: the next run goes on from there"
+
+
+def lines(
+    place: Place, release: Release | None, done: Iterable[Done], failure: CNIError | None
+) -> Iterable[str]:
     """For people: what changed, then what is there."""
     for one in done:
         line = _SAID[one.act.verb].format(one.act.subject, place=place)
         yield f"kept     {one.act.subject}: {one.kept}" if one.kept else line
-    launchers = ", ".join(map(place.launcher, LAUNCHERS))
-    yield f"podwire {release.version} is installed: {place.current} and {launchers}"
+    if release and not failure:
+        launchers = ", ".join(map(place.launcher, LAUNCHERS))
+        yield f"podwire {release.version} is installed: {place.current} and {launchers}"
 
 
 _SAID = {
@@ -85,15 +101,18 @@ _SAID = {
 }
 
 
-def document(place: Place, release: Release, done: Iterable[Done]) -> dict[str, object]:
+def document(
+    place: Place, release: Release | None, done: Iterable[Done], failure: CNIError | None
+) -> dict[str, object]:
     """The JSON form."""
     return {
-        "version": release.version,
-        "release": release.name,
+        "version": release.version if release else None,
+        "release": release.name if release else None,
         "tree": place.current,
         "launchers": [place.launcher(name) for name in LAUNCHERS],
         "done": [
             {"verb": one.act.verb, "subject": one.act.subject, "kept": one.kept or None}
             for one in done
         ],
+        "failure": {"msg": failure.msg, "details": failure.details} if failure else None,
     }

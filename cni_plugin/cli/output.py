@@ -48,3 +48,8 @@ def complain(message: str, remedy: str = "") -> None:
     print(f"{label} {printable(message)}", file=sys.stderr)
     if remedy:
         print(printable(remedy), file=sys.stderr)
+
+
+def tell(line: str) -> None:
+    """Progress for the user, on stderr."""
+    print(f"podwire: {printable(line)}", file=sys.stderr, flush=True)

@@ -19,17 +19,16 @@ from cni_plugin.cli.install import (
     add_form_argument,
     add_place_arguments,
 )
-from cni_plugin.cli.output import complain, emit_json
+from cni_plugin.cli.output import complain, emit_json, tell
 from cni_plugin.cli.table import table
 from cni_plugin.cluster.conflist import DEFAULT_PATH
-from cni_plugin.cni.errors import CNIError
 from cni_plugin.install.place import place_of
 from cni_plugin.pools import NET_D
 from cni_plugin.uninstall.act import release_own_version
 from cni_plugin.uninstall.look import look
 from cni_plugin.uninstall.run import Ended, uninstall
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import Found, Thing
+from cni_plugin.uninstall.values import KERNEL, Failure, Found, Thing
 
 if TYPE_CHECKING:
     from cni_plugin.agent.config import AgentConfig
@@ -82,30 +81,33 @@ def run(args: Namespace) -> int:
         complain("--verify changes nothing: neither --force nor --wait go with it")
         return USAGE_ERROR
     try:
-        scope = _scope(args)
+        scope, fault = _scope(args)
     except ValueError as error:
         complain(str(error))
         return USAGE_ERROR
-    except (CNIError, OSError) as error:
-        complain(str(error))
-        return 1
+    if fault:
+        complain(fault, _assumed(scope))
     if args.verify:
-        ended = Ended((), look(scope), "")
+        found = look(scope)
+        # Things may be elsewhere than where they were looked for: nothing is proven.
+        unsure = ("what the config names was not all looked at",) if fault else ()
+        ended = Ended((), found._replace(failures=(*found.failures, *unsure)), "")
     else:
         release_own_version(sys.prefix)
-        ended = uninstall(scope, force=args.force, wait_s=args.wait, tell=_tell)
+        ended = uninstall(scope, force=args.force, wait_s=args.wait, tell=tell)
     if args.output == "json":
-        emit_json(document(ended))
+        emit_json(document(ended, fault))
     else:
         print("\n".join(lines(ended)))
-    for failure in (*ended.failures, *ended.found.failures):
-        complain(failure)
+    for failure in (*_elsewhere(ended), *ended.found.failures):
+        complain(str(failure))
     if ended.waits:
         return NOT_FINISHED
     return 0 if ended.found.clean and not ended.failures else LEFT
 
 
-def _scope(args: Namespace) -> Scope:
+def _scope(args: Namespace) -> tuple[Scope, str]:
+    """And what is wrong with the config, "" when nothing is."""
     place = place_of(args.root, args.bin_dir)
     if not args.net_dir.startswith("/"):
         raise ValueError(f"{args.net_dir!r} is no absolute path")
@@ -118,10 +120,20 @@ def _scope(args: Namespace) -> Scope:
         reservations=args.reservations,
     )
     if args.config is None:
-        return scope
-    from cni_plugin.agent.config import read_config
+        return scope, ""
+    from cni_plugin.agent.config_rest import read_rest
 
-    return _with(scope, read_config(args.config))
+    rest = read_rest(args.config)
+    return _with(scope, rest.config), rest.fault
+
+
+def _assumed(scope: Scope) -> str:
+    asked = f"of node {scope.node} in the API" if scope.choice else "not looked at"
+    return (
+        "going on: podwire's things are known by their marks. Of the config what can be used, for"
+        f" the rest the defaults: config list {scope.conflist}, addresses in"
+        f" {', '.join(scope.data_dirs)}, annotations {asked}"
+    )
 
 
 def _with(scope: Scope, config: AgentConfig) -> Scope:
@@ -137,20 +149,15 @@ def _with(scope: Scope, config: AgentConfig) -> Scope:
     return scope
 
 
-def _tell(line: str) -> None:
-    print(f"podwire: {line}", file=sys.stderr, flush=True)
-
-
 def lines(ended: Ended) -> Iterator[str]:
     """For people."""
     for thing in ended.removed:
-        yield f"removed  {thing.what}"
+        yield f"removed  {_shown(thing)}"
     found = ended.found
     for attachment in found.attachments:
         yield f"attached {attachment}"
     if found.things:
-        rows = [(thing.kind, thing.what, _shown_remedy(thing)) for thing in found.things]
-        yield table(("LEFT", "WHAT", "REMOVED BY"), rows)
+        yield _left(ended)
     for path, why in found.kept:
         yield f"kept     {path}: {why}"
     if found.agent:
@@ -161,22 +168,42 @@ def lines(ended: Ended) -> Iterator[str]:
         yield "nothing of podwire is left on this node"
 
 
-def _shown_remedy(thing: Thing) -> str:
-    return "the same line" if thing.remedy == thing.what else thing.remedy
+def _left(ended: Ended) -> str:
+    left = {thing.what for thing in ended.found.things}
+    whys = {failure.what: failure.why for failure in ended.failures if failure.what in left}
+    head = ("LEFT", "WHAT", "REMOVED BY", *(("BECAUSE",) if whys else ()))
+    rows = [
+        (thing.kind, _shown(thing), thing.remedy, whys.get(thing.what, ""))[: len(head)]
+        for thing in ended.found.things
+    ]
+    return table(head, rows)
 
 
-def document(ended: Ended) -> dict[str, object]:
-    """The JSON form."""
+def _elsewhere(ended: Ended) -> Iterator[Failure]:
+    """What failed and is of nothing in the table."""
+    shown = {thing.what for thing in ended.found.things}
+    return (failure for failure in ended.failures if failure.what not in shown)
+
+
+def _shown(thing: Thing) -> str:
+    """The kernel's things are known by the line that deletes them."""
+    return thing.what.replace(" delete ", " ", 1) if thing.kind == KERNEL else thing.what
+
+
+def document(ended: Ended, fault: str = "") -> dict[str, object]:
+    """The JSON form. fault: the config's."""
     found: Found = ended.found
+    whys = {failure.what: failure.why for failure in ended.failures}
     return {
         "clean": found.clean,
         "notFinished": ended.waits or None,
         "removed": [_thing(thing) for thing in ended.removed],
-        "left": [_thing(thing) for thing in found.things],
+        "left": [{**_thing(thing), "because": whys.get(thing.what)} for thing in found.things],
         "attachments": list(found.attachments),
         "agent": found.agent or None,
         "kept": [{"path": path, "why": why} for path, why in found.kept],
-        "failures": [*ended.failures, *found.failures],
+        "configFault": fault or None,
+        "failures": [*map(str, ended.failures), *found.failures],
     }
 
 

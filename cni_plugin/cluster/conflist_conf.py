@@ -17,10 +17,11 @@ from cni_plugin.cluster.kube_conf import absolute
 from cni_plugin.cni.errors import InvalidNetworkConfig
 
 TEMPLATE = "the absolute path of a JSON file, or a config list as an object"
+PATH = f"an absolute path that ends in NAME{SUFFIXES[1]}"
 
 
 def _template(value: object) -> object:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.startswith("/"):
         return absolute(value)
     if value is None or isinstance(value, Mapping):
         return value
@@ -30,19 +31,21 @@ def _template(value: object) -> object:
 class ConflistConfig(BaseModel):
     """The config list that the agent writes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str = DEFAULT_PATH
+    path: str = Field(default=DEFAULT_PATH, description=PATH)
     # A file of its own, or the list itself; absent: bridge mode with the node's ranges.
-    template: Annotated[Any, BeforeValidator(_template)] = None
+    template: Annotated[Any, BeforeValidator(_template)] = Field(default=None, description=TEMPLATE)
     # remove: no new pods while the agent is away. keep: they come, by calls without it.
-    on_stop: Literal["keep", "remove"] = Field(default="keep", alias="onStop")
+    on_stop: Literal["keep", "remove"] = Field(
+        default="keep", alias="onStop", description="keep or remove"
+    )
 
     @field_validator("path")
     @classmethod
     def _own_path(cls, path: str) -> str:
         if not path.endswith(SUFFIXES[1]) or path.endswith(f"/{SUFFIXES[1]}"):
-            raise ValueError(f"an absolute path that ends in NAME{SUFFIXES[1]}")
+            raise ValueError(PATH)
         return absolute(path)
 
     def read_template(self) -> Mapping[str, Any]:

@@ -16,16 +16,20 @@ from cni_plugin.cluster.kube_choice import SERVICE_ACCOUNT, Choice
 from ipam.values import IPNetwork
 
 PATH_MAX = 4095  # bytes, PATH_MAX - 1 of linux/limits.h
+ABSOLUTE = "an absolute path"
+SERVER = "https://HOST:PORT, an IPv6 address as HOST in []"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    """Each description says what is accepted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def absolute(path: str) -> str:
     """The path itself. Raises ValueError unless it is absolute."""
     if not path.startswith("/") or "\0" in path or len(path.encode()) > PATH_MAX:
-        raise ValueError("an absolute path")
+        raise ValueError(ABSOLUTE)
     return path
 
 
@@ -33,12 +37,23 @@ class KubernetesConfig(_Model):
     """Where the API is. Nothing is needed in a pod that has a service account."""
 
     # In place of the service's address, which leads nowhere before kube-proxy works.
-    server: Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+/?$")] | None = None
-    server_name: str = Field(default="", alias="serverName")  # what its certificate is for
-    kubeconfig: str | None = None  # absent: the pod's service account
-    service_account: str = Field(default=SERVICE_ACCOUNT, alias="serviceAccount")  # its folder
+    server: Annotated[str, Field(pattern=r"^https?://[^/\s@?#]+/?$")] | None = Field(
+        default=None, description=SERVER
+    )
+    # What its certificate is for.
+    server_name: str = Field(
+        default="", alias="serverName", description="the name in the server's certificate"
+    )
+    # Absent: the pod's service account.
+    kubeconfig: str | None = Field(default=None, description=ABSOLUTE)
+    # Its folder.
+    service_account: str = Field(
+        default=SERVICE_ACCOUNT, alias="serviceAccount", description=ABSOLUTE
+    )
     # What was last known, for a start while the API is away.
-    state_file: str = Field(default="/var/lib/podwire/nodes.json", alias="stateFile")
+    state_file: str = Field(
+        default="/var/lib/podwire/nodes.json", alias="stateFile", description=ABSOLUTE
+    )
 
     @field_validator("server")
     @classmethod
@@ -49,7 +64,7 @@ class KubernetesConfig(_Model):
         except ValueError:
             good = False
         if not good:
-            raise ValueError("https://HOST:PORT, an IPv6 address as HOST in []")
+            raise ValueError(SERVER)
         return server
 
     @field_validator("kubeconfig", "service_account", "state_file")

@@ -17,38 +17,44 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from cni_plugin.cluster.conf import BackendName, Network
+from cni_plugin.cluster.conf import BACKENDS, RANGES, BackendName, Network
 from cni_plugin.cluster.values import Cluster, Node
 from cni_plugin.cni.errors import InvalidNetworkConfig
+from cni_plugin.cni.model_faults import InvalidDocument, faults
 from cni_plugin.cni.names import shown
+from cni_plugin.cni.parse import ADDRESS
 from cni_plugin.strict_yaml import parse_yaml
 from ipam.values import IPAddress
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)  # RFC 1123, as Kubernetes does
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 FAULTS_MAX = 10  # told of one file
+NAME_ACCEPTED = "a node's name: lower-case letters, digits, `-` and `.`"
+MAC_ACCEPTED = "a unicast MAC such as 02:00:5e:00:00:01"
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError("a node's name is accepted: lower-case letters, digits, `-` and `.`")
+        raise ValueError(NAME_ACCEPTED)
     return value
 
 
 def _address(value: object) -> IPAddress:
     if not isinstance(value, str):
-        raise ValueError("an address is accepted")  # noqa: TRY004  pydantic's way
-    return ip_address(value)
+        raise ValueError(ADDRESS)  # noqa: TRY004  pydantic's way
+    try:
+        return ip_address(value)
+    except ValueError as error:
+        raise ValueError(ADDRESS) from error
 
 
 def _mac(value: object) -> str:
     """Unicast: the first octet's lowest bit says otherwise."""
     text = value.lower() if isinstance(value, str) else ""
     if not MAC.fullmatch(text) or int(text[:2], 16) & 1 or not text.strip("0:"):
-        raise ValueError("a unicast MAC such as 02:00:5e:00:00:01 is accepted")
+        raise ValueError(MAC_ACCEPTED)
     return text
 
 
@@ -57,20 +63,28 @@ Mac = Annotated[str, BeforeValidator(_mac)]
 
 
 class _Model(BaseModel):
+    """Each description says what is accepted."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Entry(_Model):
-    name: Annotated[str, BeforeValidator(_name)]
-    podCIDRs: tuple[Network, ...] = ()  # noqa: N815  the file's key, which errors name
-    addresses: tuple[Address, ...] = ()
-    vtepMACs: dict[Literal[4, 6], Mac] = Field(default_factory=dict)  # noqa: N815
-    backend: BackendName | None = None
+    name: Annotated[str, BeforeValidator(_name)] = Field(description=NAME_ACCEPTED)
+    podCIDRs: tuple[Network, ...] = Field(  # noqa: N815  the file's key, which errors name
+        default=(), description=RANGES
+    )
+    addresses: tuple[Address, ...] = Field(
+        default=(), description="a list of addresses such as [192.0.2.1, 2001:db8::1]"
+    )
+    vtepMACs: dict[Literal[4, 6], Mac] = Field(  # noqa: N815
+        default_factory=dict, description="an object of 4 and 6, each with a MAC"
+    )
+    backend: BackendName | None = Field(default=None, description=BACKENDS)
 
 
 class _File(_Model):
-    nodes: tuple[_Entry, ...]
-    backend: BackendName | None = None
+    nodes: tuple[_Entry, ...] = Field(description="a list of objects, one a node")
+    backend: BackendName | None = Field(default=None, description=BACKENDS)
 
 
 class Peers:
@@ -152,10 +166,7 @@ def _document(text: str, where: str) -> Any:
             return json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             pass  # YAML then, or what is wrong is told as of YAML
-    try:
-        return parse_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidNetworkConfig(f"{where} is no YAML", " ".join(str(error).split())) from error
+    return parse_yaml(text, where)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -175,10 +186,9 @@ def _whole(document: Any, where: str) -> _Parsed:
     except RecursionError as error:
         raise InvalidNetworkConfig(f"{where} refers to itself") from error
     except ValidationError as error:
-        raise _invalid(where, [_told(one) for one in error.errors()]) from error
-    faults = [*_version_faults(file), *_name_faults(file)]
-    if faults:
-        raise _invalid(where, faults)
+        raise InvalidDocument(where, faults(error, _File, "a peers file"), FAULTS_MAX) from error
+    if found := [*_version_faults(file), *_name_faults(file)]:
+        raise InvalidDocument(where, found, FAULTS_MAX)
     nodes = tuple(_node(entry, file.backend) for entry in file.nodes)
     return _Parsed(file.backend, nodes, dict(zip(map(repr, document["nodes"]), nodes, strict=True)))
 
@@ -198,30 +208,14 @@ def _version_faults(file: _File) -> Iterable[str]:
         for key in ("podCIDRs", "addresses"):
             if _crowded(getattr(entry, key)):
                 values = ", ".join(map(str, getattr(entry, key)))
-                yield f"nodes[{place}].{key} is {values}: at most one an IP version is accepted"
+                yield f"nodes[{place}].{key} is {values}, accepted: at most one an IP version"
 
 
 def _name_faults(file: _File) -> Iterable[str]:
     first: dict[str, int] = {}
     for place, entry in enumerate(file.nodes):
         if first.setdefault(entry.name, place) != place:
-            yield f"nodes[{place}].name is {entry.name!r}, as nodes[{first[entry.name]}].name is"
-
-
-def _told(fault: Any) -> str:
-    path = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}"
-        for part in fault["loc"]
-        if part != "[key]"
-    ).removeprefix(".")
-    why = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        return f"{path} is no key of a peers file"
-    if fault["type"] == "missing":
-        return f"{path} is missing"
-    return f"{path or 'the document'} is {shown(fault['input'])}: {why}"
-
-
-def _invalid(where: str, faults: list[str]) -> InvalidNetworkConfig:
-    more = [f"and {len(faults) - FAULTS_MAX} more"] if len(faults) > FAULTS_MAX else []
-    return InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join([*faults[1:FAULTS_MAX], *more]))
+            told = (
+                f"nodes[{place}].name is {shown(entry.name)}, as nodes[{first[entry.name]}].name is"
+            )
+            yield f"{told}, accepted: each node once"

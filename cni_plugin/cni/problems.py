@@ -70,13 +70,19 @@ def path_of(parts: Iterable[object]) -> str:
 
 def unknown_key(path: str, key: str, known: Iterable[str]) -> str:
     """The warning for a key that nobody reads, with the nearest known key if there is one."""
+    where = path_of([path, key]) if path else key
+    near = nearest(key, known)
+    hint = f"; did you mean {near}?" if near else ""
+    return f"{shown(where)[1:-1]} is not a key of podwire and is ignored{hint}"
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The key that may have been meant; empty when none is near."""
     import difflib  # only for a config that has one
 
     by_folded = {name.lower(): name for name in known}
     near = difflib.get_close_matches(key.lower(), by_folded, n=1)
-    where = path_of([path, key]) if path else key
-    hint = f"; did you mean {by_folded[near[0]]}?" if near else ""
-    return f"{shown(where)[1:-1]} is not a key of podwire and is ignored{hint}"
+    return by_folded[near[0]] if near else ""
 
 
 def forgive(problems: Iterable[Problem], warn: Callable[[str], None]) -> None:

@@ -21,13 +21,14 @@ def look(place: Place, release: Release) -> Installed:
     versions, rests = {}, []
     own = re.compile(rf"{re.escape(release.name)}(-[0-9]+)?")
     for name in names(place.versions):
-        if name.startswith(TEMPORARY) or not os.path.exists(
-            f"{place.versions}/{name}/{INTERPRETER}"
-        ):
+        path = f"{place.versions}/{name}"
+        linked = os.path.islink(path)
+        if name.startswith(TEMPORARY) or not (linked or os.path.exists(f"{path}/{INTERPRETER}")):
             rests.append(name)
         else:
-            mine = own.fullmatch(name)
-            versions[name] = not mine or not damage(release, f"{place.versions}/{name}")
+            # A link is never the version that is wanted: what it leads to is somebody else's. It
+            # goes after the switch, for `current` may lead to it.
+            versions[name] = not own.fullmatch(name) or not (linked or damage(release, path))
     wanted = release.digest(LAUNCHER)
     launchers = tuple(name for name in LAUNCHERS if _is_so(place.launcher(name), wanted))
     return Installed(versions, tuple(rests), current_of(place), launchers, tuple(litter(place)))
@@ -64,6 +65,15 @@ def temporary(path: str) -> str:
     """Where what will be `path` is made."""
     folder, name = os.path.split(path)
     return f"{folder}/{TEMPORARY}{name}.podwire-new"
+
+
+def final(path: str, place: Place) -> str:
+    """What a temporary path is made for; any other path as it is."""
+    unfinished = f"{place.versions}/{TEMPORARY}"
+    if path.startswith(unfinished):
+        return f"{place.versions}/{path.removeprefix(unfinished)}"
+    known = (place.current, *map(place.launcher, LAUNCHERS))
+    return next((one for one in known if path == temporary(one)), path)
 
 
 def _is_so(path: str, digest: str) -> bool:

@@ -15,18 +15,19 @@ from cni_plugin.install.place import INTERPRETER, LAUNCHER
 LIMIT_S = 60.0  # a cold disk and a busy node; a start takes 0.05 s otherwise
 
 
-def try_tree(folder: str) -> None:
-    """One CNI call, VERSION, by launcher and interpreter. Raises CNIError."""
+def try_tree(folder: str, path: str) -> None:
+    """One CNI call, VERSION, by launcher and interpreter. path: what the folder will be, for
+    messages. Raises CNIError."""
     environ = {
         "CNI_COMMAND": "VERSION",
         "PODWIRE_AGENT": "off",
         "PODWIRE_PYTHON": f"{folder}/{INTERPRETER}",
         "PATH": os.environ.get("PATH", os.defpath),
     }
-    launcher = f"{folder}/{LAUNCHER}"
+    shown = f"{path}/{LAUNCHER}"
     try:
         done = subprocess.run(  # noqa: S603  a fixed program in a folder of our own
-            [launcher],
+            [f"{folder}/{LAUNCHER}"],
             input=b'{"cniVersion": "1.1.0"}',
             capture_output=True,
             env=environ,
@@ -35,11 +36,11 @@ def try_tree(folder: str) -> None:
         )
     except OSError as error:
         raise CNIError(
-            f"{launcher} cannot be executed here: {error.strerror}",
+            f"{shown} cannot be executed here: {error.strerror}",
             "is the image of this node's architecture, and the folder not mounted noexec?",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise CNIError(f"{launcher} gave no answer in {LIMIT_S:g} s") from error
+        raise CNIError(f"{shown} gave no answer in {LIMIT_S:g} s") from error
     if done.returncode or b"supportedVersions" not in done.stdout:
         told = (done.stderr or done.stdout).decode(errors="replace").strip()
-        raise CNIError(f"{launcher} does not run here: {told or f'status {done.returncode}'}")
+        raise CNIError(f"{shown} does not run here: {told or f'status {done.returncode}'}")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from cni_plugin.durable import replace_durably
+from cni_plugin.uninstall.values import Failure
 
 
 class Kept(NamedTuple):
@@ -30,12 +31,12 @@ def _kept(paths: Iterable[str]) -> Iterator[Kept]:
             yield Kept(path, file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
 
 
-def put_back(kept: Iterable[Kept]) -> Iterator[str]:
-    """What failed, a sentence each."""
+def put_back(kept: Iterable[Kept]) -> Iterator[Failure]:
+    """What failed."""
     for path, data, mode in kept:
         try:
             if not os.path.lexists(path):
                 replace_durably(path, data)
                 os.chmod(path, mode)
         except OSError as error:
-            yield f"{path} could not be put back: {error.strerror}"
+            yield Failure(path, f"it could not be put back: {error.strerror}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cni_plugin.cluster.conflist import SUFFIXES
 from cni_plugin.cni.errors import CNIError
@@ -43,34 +44,32 @@ def look(scope: Scope) -> Found:
     one is of a pod that has gone without a DEL, or with another plugin's, and holds nobody up."""
     things: list[Thing] = []
     failures: list[str] = []
+    others: tuple[str, ...] = ()
     kept: list[tuple[str, str]] = []
-    lists, others = _conflists(scope, failures)
-    things += lists
-    try:
-        things += _annotations(scope)
-    except CNIError as error:
-        failures.append(str(error))
     hurdles, blind = Hurdles(), ""
-    try:
+    with _told(failures):
+        lists, others = _conflists(scope, failures)
+        things += lists
+    with _told(failures):
+        things += _annotations(scope)
+    with _told(failures):
         things += _kernel()
-    except CNIError as error:
-        failures.append(str(error))
     try:
         hurdles = look_for_hurdles(scope)
         if not any(thing.kind == KERNEL for thing in things):
             blind = _elsewhere(scope)
-    except CNIError as error:
-        blind = str(error)
-    try:
+    except (CNIError, OSError) as error:
+        blind = _said(error)
+    with _told(failures):
         things += _folders(scope)
+    with _told(failures):
         for path, said in _stores(scope):
             if scope.reservations:
                 things.append(Thing(STORE, path, f"rm -r {path}"))
             else:
                 kept.append((path, said))
-        things += _files(scope)
-    except (OSError, IpamError) as error:
-        failures.append(str(error))
+    with _told(failures):
+        things += look_for_files(scope.place)
     return Found(
         tuple(things),
         hurdles.attachments,
@@ -82,13 +81,28 @@ def look(scope: Scope) -> Found:
     )
 
 
+@contextmanager
+def _told(failures: list[str]) -> Iterator[None]:
+    """What cannot be looked at keeps nobody from looking at the rest."""
+    try:
+        yield
+    except (CNIError, IpamError, OSError) as error:
+        failures.append(_said(error))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
+
+
 def look_for_hurdles(scope: Scope) -> Hurdles:
     """Raises CNIError."""
     host = Host()
     try:
         attachments = (*attached(host), *_under_way(scope))
     except OSError as error:
-        raise CNIError(str(error)) from error
+        raise CNIError(_said(error)) from error
     finally:
         host.close()
     return Hurdles(attachments, _agent(scope))
@@ -112,7 +126,7 @@ def _agent(scope: Scope) -> str:
     try:
         os.close(acquire(path, 0))
     except LockTimeout as error:
-        return error.details
+        return error.held_by
     except OSError:
         return ""
     return ""
@@ -202,8 +216,8 @@ def _stores(scope: Scope) -> Iterator[tuple[str, str]]:
             yield listing.path, f"reservations: {count}; `--reservations` removes it"
 
 
-def _files(scope: Scope) -> Iterator[Thing]:
-    place = scope.place
+def look_for_files(place: Place) -> Iterator[Thing]:
+    """What an installer puts there. Raises OSError."""
     for path in map(place.launcher, LAUNCHERS):
         if os.path.lexists(path):
             yield Thing(LAUNCHER, path, f"rm {path}")
@@ -213,8 +227,7 @@ def _files(scope: Scope) -> Iterator[Thing]:
 
 
 def _tree(place: Place) -> Iterator[Thing]:
-    """The lock is among it whether it is there or not: who removes the rest holds it. The folder
-    itself goes with what is in it, unless somebody else has put something there."""
+    """The folder itself goes with what is in it, unless somebody else has put something there."""
     mine = {os.path.basename(path) for path in (place.versions, place.lock, place.current)}
     there = names(place.tree_dir)
     if not mine.intersection(there) and (there or not os.path.isdir(place.tree_dir)):
@@ -225,7 +238,7 @@ def _tree(place: Place) -> Iterator[Thing]:
         yield Thing(TREE, f"{place.versions}/{name}", f"rm -r {place.versions}/{name}")
     if os.path.lexists(place.versions):
         yield Thing(TREE, place.versions, f"rmdir {place.versions}")
-    if not os.path.ismount(place.tree_dir) or there:
-        yield Thing(TREE, place.lock, f"rm -f {place.lock}")
+    if os.path.lexists(place.lock):
+        yield Thing(TREE, place.lock, f"rm {place.lock}")
     if mine.issuperset(there) and not os.path.ismount(place.tree_dir):
         yield Thing(TREE, place.tree_dir, f"rmdir {place.tree_dir}")

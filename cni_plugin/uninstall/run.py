@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 from cni_plugin.cni.errors import CNIError
+from cni_plugin.install.lock import Tell
 from cni_plugin.uninstall.act import act
 from cni_plugin.uninstall.lists import keep, put_back
 from cni_plugin.uninstall.look import look, look_for_hurdles
 from cni_plugin.uninstall.scope import Scope
-from cni_plugin.uninstall.values import CONFLIST, Found, Hurdles, Thing, plan
+from cni_plugin.uninstall.values import CONFLIST, Acted, Failure, Found, Hurdles, Thing, plan
 
 LOOK_S, WHOLE_LOOK_S = 1.0, 30.0
 SETTLE_S = 1.0  # within it a call that a runtime had begun by a config list is seen
@@ -24,7 +24,7 @@ class Ended(NamedTuple):
     removed: tuple[Thing, ...]
     found: Found
     waits: str
-    failures: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
 def uninstall(
@@ -32,21 +32,21 @@ def uninstall(
     *,
     force: bool = False,
     wait_s: float = 0.0,
-    tell: Callable[[str], None] = lambda _line: None,
+    tell: Tell = lambda _line: None,
 ) -> Ended:
     """Removes what may go, for at most wait_s seconds again as more of it may. tell: progress, a
     line when something has changed."""
     deadline_s = time.monotonic() + wait_s
     removed: list[Thing] = []
-    failures: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
     told = ""
     while True:
         found = look(scope)
         going = plan(found, force=force)
         if going.things:
-            failures = _act(scope, going.things, found, force=force)
-            after = look(scope)
-            removed += (thing for thing in going.things if thing not in after.things)
+            acted = _act(scope, going.things, found, tell, force=force)
+            failures, after = acted.failures, look(scope)
+            removed += (thing for thing in acted.things if thing not in after.things)
             found, going = after, plan(after, force=force)._replace(things=())
         if not going.waits or time.monotonic() >= deadline_s:
             return Ended(tuple(removed), found, going.waits, failures)
@@ -56,24 +56,30 @@ def uninstall(
         _pause(scope, Hurdles(found.attachments, found.agent), deadline_s)
 
 
-def _act(scope: Scope, things: tuple[Thing, ...], found: Found, *, force: bool) -> tuple[str, ...]:
+def _act(
+    scope: Scope, things: tuple[Thing, ...], found: Found, tell: Tell, *, force: bool
+) -> Acted:
     """The config lists first. Nobody starts a pod by them then, and what the rest is for is seen
     anew: one may have been started since the look. Its end needs the lists as well, so they are put
     back unless there is another plugin's."""
     lists = tuple(thing for thing in things if thing.kind == CONFLIST)
     rest = tuple(thing for thing in things if thing.kind != CONFLIST)
     if force or not lists or not rest:
-        return act(scope, things)
+        return act(scope, things, tell)
     kept = keep(thing.what for thing in lists)
-    failures = act(scope, lists)
+    first = act(scope, lists, tell)
     time.sleep(SETTLE_S)
     try:
-        attached = bool(look_for_hurdles(scope).attachments)
+        hurdles = look_for_hurdles(scope)
     except CNIError as error:
-        attached, failures = True, (*failures, str(error))
-    if not attached:
-        return (*failures, *act(scope, rest))
-    return failures if found.others else (*failures, *put_back(kept))
+        blind = Failure("whether pods are attached cannot be seen", str(error))
+        first = first._replace(failures=(*first.failures, blind))
+    else:
+        if not hurdles.attachments:
+            then = act(scope, rest, tell)
+            return Acted((*first.things, *then.things), (*first.failures, *then.failures))
+    put = () if found.others else put_back(kept)
+    return first._replace(failures=(*first.failures, *put))
 
 
 def _pause(scope: Scope, hurdles: Hurdles, deadline_s: float) -> None:

@@ -16,6 +16,8 @@ from cni_plugin.model.objects import Obj
 CONFLIST, ANNOTATION, KERNEL = "conflist", "annotation", "kernel"
 STATE, STORE, LAUNCHER, TREE = "state", "store", "launcher", "tree"
 ORDER = (CONFLIST, ANNOTATION, KERNEL, STATE, STORE, LAUNCHER, TREE)
+FILES = (LAUNCHER, TREE)  # what an installer puts there
+STOP = "stop it (`kubectl -n podwire delete daemonset podwire`, `systemctl stop podwire-agent`)"
 
 
 class Thing(NamedTuple):
@@ -26,6 +28,23 @@ class Thing(NamedTuple):
     what: str
     remedy: str
     obj: Obj | None = None
+
+
+class Failure(NamedTuple):
+    """Something did not go. what: a thing's, or what else it was about."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+class Acted(NamedTuple):
+    """things: all that was to go, those among them that were found only then."""
+
+    things: tuple[Thing, ...]
+    failures: tuple[Failure, ...]
 
 
 class Hurdles(NamedTuple):
@@ -64,7 +83,9 @@ class Plan(NamedTuple):
 def plan(found: Found, *, force: bool = False) -> Plan:
     """What goes now. force: pods are cut off."""
     if found.agent:
-        return Plan((), f"the agent still serves and would put back what goes: {found.agent}")
+        return Plan(
+            (), f"the agent still serves and would put back what goes: {found.agent}; {STOP}"
+        )
     everything = tuple(sorted(found.things, key=lambda thing: ORDER.index(thing.kind)))
     if force:
         return Plan(everything)

@@ -151,8 +151,9 @@ def test_pods_come_and_go_while_the_agent_is_replaced(
         wait_until(lambda: "verb=DEL outcome=done" in agent.log(), "it served the DEL")
 
 
+@pytest.mark.parametrize("config", ["sound", "broken", "gone"])
 def test_uninstalled_by_the_manifest_nothing_is_left(
-    node: Node, api: Api, start: Start, monkeypatch: pytest.MonkeyPatch
+    node: Node, api: Api, start: Start, monkeypatch: pytest.MonkeyPatch, config: str
 ) -> None:
     start("install").done()
     with start():
@@ -160,6 +161,8 @@ def test_uninstalled_by_the_manifest_nothing_is_left(
     monkeypatch.setattr(node, "cni_bin", node.path("/opt/cni/bin"))
     runtime, pod = _runtime(node), node.pod()
     runtime.add(pod)
+    if config != "sound":
+        api.files["config"] = {"agent.yaml": "cluster: {backend: ["} if config == "broken" else {}
     gone = start("uninstall", daemonset(MANIFESTS / "uninstall.yaml"))
     wait_until(lambda: "waiting: " in gone.log(), "it waits for the pod", 30)
     assert pod.ping(GATEWAY4), "its network stays as long as it does"

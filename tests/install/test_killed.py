@@ -7,7 +7,6 @@ The releases are small and of shell scripts, so that there are few calls and eac
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,8 +18,8 @@ import pytest
 from cni_plugin.install.node import install
 from cni_plugin.install.place import Place
 from cni_plugin.install.release import read_release
+from tests.install.kit import small
 from tests.support import need
-from tests.support.bare import seal
 
 CHANGES = (
     "open", "openat", "write", "mkdir", "rmdir", "rename", "symlink", "unlink", "unlinkat", "chmod",
@@ -28,25 +27,6 @@ CHANGES = (
 )  # fmt: skip
 CALL = re.compile(r"^(\w+)\((.*)$")
 CREATES = re.compile(r"O_CREAT|O_DIRECTORY|O_TRUNC")
-LAUNCHER = """#!/bin/sh
-exec "${PODWIRE_PYTHON:-$(dirname "$0")/../../podwire/current/bin/python3}"
-"""
-PYTHON = """#!/bin/sh
-[ -f "$(dirname "$(readlink -f "$0")")/../MANIFEST" ] && echo '{{"supportedVersions": "{version}"}}'
-"""
-
-
-def small(folder: Path, version: str) -> Path:
-    """A tree of four files, whose Python answers with its version where the tree is whole."""
-    tree = folder / version
-    (tree / "bin").mkdir(parents=True)
-    (tree / "bin/podwire").write_text(f"{LAUNCHER}# {version}\n")
-    (tree / "bin/python3").write_text(PYTHON.format(version=version))
-    for name in ("podwire", "python3"):
-        (tree / "bin" / name).chmod(0o755)
-    (tree / "RELEASE").write_text(json.dumps({"version": version, "arch": os.uname().machine}))
-    seal(tree)
-    return tree
 
 
 class Scene:

@@ -45,6 +45,13 @@ def test_a_second_run_changes_nothing(bare: BareRoot, tree: Path) -> None:
     assert before == {path: path.lstat().st_mtime_ns for path in before}
 
 
+def test_on_the_node_itself_no_root_is_named(bare: BareRoot, tree: Path) -> None:
+    install(tree, bare)
+    (bare.path / "opt/cni/bin/podwire-ipam").unlink()
+    again = bare.run("/opt/cni/bin/podwire", "install").ok().stdout.decode()
+    assert again.startswith("placed   /opt/cni/bin/podwire-ipam\npodwire ")
+
+
 def test_upgrade_and_downgrade_leave_one_version(bare: BareRoot, release: Release) -> None:
     for one in (OLD, NEW, OLD):
         assert install(release(one), bare).returncode == 0
@@ -196,12 +203,25 @@ def test_a_read_only_node_is_told_of(bare: BareRoot, release: Release) -> None:
     assert version(bare) == OLD
 
 
+def test_a_read_only_folder_of_plugins_is_found_before_the_tree_is_copied(
+    bare: BareRoot, release: Release
+) -> None:
+    (bare.path / "opt/cni/bin").mkdir(parents=True)
+    bare.node.run("mount", "-t", "tmpfs", "-o", "ro", "none", f"{ROOT}/opt/cni/bin")
+    done = install(release(NEW), bare)
+    assert done.returncode == 1
+    assert f"{ROOT}/opt/cni/bin: Read-only file system" in done.stderr
+    assert "nothing was changed" in done.stderr
+    assert [path.name for path in (bare.path / "opt/podwire").iterdir()] == ["lock"]
+
+
 def test_a_folder_that_executes_nothing_is_told_of(bare: BareRoot, tree: Path) -> None:
     (bare.path / "opt/podwire").mkdir(parents=True)
     bare.node.run("mount", "-t", "tmpfs", "-o", "noexec", "none", f"{ROOT}/opt/podwire")
     done = install(tree, bare)
     assert done.returncode == 1
     assert "noexec" in done.stderr
+    assert "nothing was changed" in done.stderr
     assert not list((bare.path / "opt/podwire/versions").iterdir())
     assert not (bare.path / "opt/cni/bin/podwire").exists()
 
@@ -223,6 +243,7 @@ def test_a_disk_that_fills_meanwhile_leaves_what_was_there(bare: BareRoot, tree:
     (bare.path / "opt/cni/bin/podwire").write_text("the one before")
     done = install(tree, bare)
     assert done.returncode == 1
-    assert "No space left on device" in done.stderr
+    assert f"{ROOT}/opt/cni/bin/podwire: No space left on device" in done.stderr
+    assert "switched" in done.stdout
     assert [path.name for path in (bare.path / "opt/cni/bin").iterdir()] == ["podwire"]
     assert (bare.path / "opt/cni/bin/podwire").read_text() == "the one before"

@@ -262,7 +262,8 @@ def test_a_version_that_somebody_runs_stays_and_is_told_of(installed: Installed)
         assert running.stdout.readline() == "up\n"
         done = installed.uninstall()
         assert done.returncode == 1
-        assert "a process runs from it" in done.stderr
+        assert done.stdout.count("a process runs from it") == 1
+        assert done.stderr == ""
         running.communicate("\n")
     assert installed.uninstall().returncode == 0
 
@@ -303,6 +304,45 @@ def test_annotations_go_and_others_stay(installed: Installed) -> None:
         api.close()
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("cluster: {source: {file: /p}, conflist: {template: /gone.json}}", ""),
+        ("dataDirs: [/a", "is no YAML"),
+        ("cluster: {source: {file: /p}, backend: gre}", "cluster.backend is"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_broken_config_keeps_nobody_from_it(
+    installed: Installed, text: str | None, fault: str
+) -> None:
+    """The template is not needed, and what is podwire's bears its marks."""
+    installed.call("DEL", installed.pod())
+    if text is not None:
+        installed.node.path("/run/agent.yaml").write_text(text)
+    done = installed.uninstall("--config", "/run/agent.yaml")
+    assert done.returncode == 0
+    assert done.stdout.endswith("nothing of podwire is left on this node\n")
+    assert (fault in done.stderr) if fault else (done.stderr == "")
+    looked = installed.uninstall("--verify", "--config", "/run/agent.yaml", "-o", "json")
+    assert looked.returncode == (1 if fault else 0), "what it names may be elsewhere"
+    assert (json.loads(looked.stdout)["configFault"] or "").find(fault) >= 0
+
+
+def test_what_can_be_used_of_a_broken_config_is(installed: Installed) -> None:
+    folder = installed.bare.path / "etc/other"
+    folder.mkdir()
+    (folder / "10-podwire.conflist").write_text(json.dumps(CONFLIST))
+    path = "/etc/other/10-podwire.conflist"
+    config = f"cluster: {{source: {{kubernetes: 5}}, mtu: x, conflist: {{path: {path}}}}}"
+    installed.node.path("/run/agent.yaml").write_text(config)
+    done = installed.uninstall("--config", "/run/agent.yaml")
+    assert done.returncode == 0
+    assert f"config list {path}, addresses in /var/lib/cni/networks" in done.stderr
+    assert "annotations not looked at" in done.stderr
+    assert not list(folder.iterdir())
+
+
 def test_an_api_that_does_not_answer_is_no_clean_node(installed: Installed) -> None:
     done = installed.uninstall("--config", _config(installed, "http://127.0.0.1:1"))
     assert done.returncode == 1
@@ -315,6 +355,46 @@ def test_what_no_runtime_reads_for_a_config_list_is_none(installed: Installed) -
     done = installed.uninstall()
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list(installed.net_dir.iterdir())) == 2
+
+
+def test_what_is_kept_by_somebody_is_told_in_its_line_and_the_rest_goes(
+    installed: Installed,
+) -> None:
+    launcher = f"{ROOT}/opt/cni/bin/podwire"
+    installed.node.run("mount", "--bind", launcher, launcher)
+    done = installed.uninstall()
+    assert (done.returncode, done.stderr) == (1, "")
+    head, line = done.stdout.splitlines()[-2:]
+    assert head.split() == ["LEFT", "WHAT", "REMOVED", "BY", "BECAUSE"]
+    assert line.split("  ")[0] == "launcher"
+    assert line.endswith("Device or resource busy")
+    assert not (installed.bare.path / "opt/podwire").exists()
+    again = json.loads(installed.uninstall("-o", "json").stdout)
+    assert [one["because"] for one in again["left"]] == ["Device or resource busy"]
+
+
+def test_what_cannot_be_opened_ends_nothing(installed: Installed) -> None:
+    """The agent's lock is a folder, the folder of config lists a link to itself."""
+    installed.node.path("/run/podwire/agent.lock").mkdir(parents=True)
+    (installed.net_dir / "10-podwire.conflist").unlink()
+    installed.net_dir.rmdir()
+    installed.net_dir.symlink_to(installed.net_dir)
+    done = installed.uninstall()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"{ROOT}/run/podwire/agent.lock: Is a directory" in done.stderr
+    assert f"{ROOT}/etc/cni/net.d: Too many levels of symbolic links" in done.stderr
+    assert not (installed.bare.path / "opt/podwire").exists()
+    assert not installed.node.path("/run/podwire").exists()
+
+
+def test_who_may_not_is_told_so_line_by_line(installed: Installed) -> None:
+    words = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    done = installed.node.run(*words, *installed.command(), check=False)
+    assert done.returncode in (1, 3)
+    assert "Traceback" not in done.stderr
+    assert (installed.bare.path / "opt/cni/bin/podwire").exists()
+    assert "Permission denied" in done.stdout + done.stderr
 
 
 def test_usage(installed: Installed) -> None:

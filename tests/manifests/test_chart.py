@@ -87,6 +87,8 @@ def test_each_value_has_its_place(helm: Helm) -> None:
         ({"imgae": {}}, "imgae"),
         ({"config": {"metrics": "off"}}, "metrics"),
         ({"config": {"cluster": {"backend": "gre"}}}, "backend"),
+        ({"config": {"dataDirs": ["/data"]}}, "dataDirs"),
+        ({"config": {"cluster": {"conflist": {"path": "/etc/x.conflist"}}}}, "path"),
         ({"metrics": {"port": 0}}, "port"),
         ({"paths": {"cniBin": "opt"}}, "cniBin"),
         ({"podLabels": {"app": "x"}}, "podLabels"),

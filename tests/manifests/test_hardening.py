@@ -72,6 +72,26 @@ def test_the_rights_are_those_that_the_docs_name() -> None:
     ]
 
 
+def test_the_uninstallation_needs_nothing_that_may_have_gone_before() -> None:
+    """Neither podwire's own rights nor its config, nor an image that no node has."""
+    found = objects((MANIFESTS / "uninstall.yaml").read_text())
+    spec = pod_spec(found["DaemonSet"])
+    name = found["ServiceAccount"]["metadata"]["name"]
+    assert spec["serviceAccountName"] == name == "podwire-uninstall"
+    assert found["ClusterRole"]["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
+    ]
+    binding = found["ClusterRoleBinding"]
+    assert binding["roleRef"]["name"] == found["ClusterRole"]["metadata"]["name"]
+    assert binding["subjects"][0]["name"] == name
+    config = next(one for one in spec["volumes"] if one["name"] == "config")
+    assert config["configMap"]["optional"] is True
+    assert len({one["image"] for one in every_container(spec)}) == 1
+    mounts = {one["name"] for one in spec["containers"][0].get("volumeMounts", ())}
+    assert mounts == set(), "who waits has nothing of the node"
+
+
 def test_one_agent_a_node_and_time_to_end() -> None:
     daemonset = _daemonset("podwire.yaml")
     assert daemonset["spec"]["updateStrategy"]["rollingUpdate"] == {

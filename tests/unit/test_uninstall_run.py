@@ -19,7 +19,8 @@ class Node:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scope = Scope(Place(str(root)))
-        self.conflist, self.launcher = root / "10-podwire.conflist", root / "podwire"
+        self.conflist, self.launcher = root / "10-podwire.conflist", root / "opt/cni/bin/podwire"
+        self.launcher.parent.mkdir(parents=True)
         self.conflist.write_text("{}")
         self.conflist.chmod(0o640)
         self.launcher.write_text("")

@@ -87,7 +87,14 @@ def test_the_offload_is_left_alone_where_the_kernel_is_sound(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("node: a", "cluster.source"),
+        ("node: a", "cluster.source is missing, accepted: either file"),
+        (
+            f"{SOURCE}, vni: 7",
+            "cluster.vni is no key of the agent's config, accepted in cluster: source",
+        ),
+        (f"{SOURCE}, vni: 7", "did you mean cluster.vxlan.vni?"),
+        (f"{SOURCE}, cluster_cidrs: []", "did you mean cluster.clusterCIDRs?"),
+        (f"{SOURCE}, masquerade: 1", "cluster.masquerade is 1, accepted: true or false"),
         ("source: {}", "cluster.source is {}, accepted: either file"),
         ("source: {file: /p, kubernetes: {}}", "accepted: either file"),
         ("source: {kubernetes: {kubeconfig: k}}", 'cluster.source.kubernetes.kubeconfig is "k"'),
@@ -97,8 +104,22 @@ def test_the_offload_is_left_alone_where_the_kernel_is_sound(
         (f"{SOURCE}, backends: vxlan", "cluster.backends is no key of the agent's config"),
         (f"{SOURCE}, backend: ipip", 'cluster.backend is "ipip"'),
         (f"{SOURCE}, clusterCIDRs: [10.244.1.1/16]", 'cluster.clusterCIDRs[0] is "10.244.1.1/16"'),
-        (f"{SOURCE}, clusterCIDRs: 10.244.0.0/16", "cluster.clusterCIDRs"),
-        (f"{SOURCE}, mtu: 100", "cluster.mtu is 100"),
+        (
+            f"{SOURCE}, clusterCIDRs: [10.244.1.1/16]",
+            "accepted: a range without host bits, here 10.244.0.0",
+        ),
+        (
+            f"{SOURCE}, clusterCIDRs: [x]",
+            'cluster.clusterCIDRs[0] is "x", accepted: a range such as',
+        ),
+        (
+            f"{SOURCE}, clusterCIDRs: 10.244.0.0/16",
+            '"10.244.0.0/16", accepted: a list of ranges such as',
+        ),
+        (
+            f"{SOURCE}, mtu: 100",
+            "cluster.mtu is 100, accepted: a whole number of bytes, 576 to 65535",
+        ),
         (f"{SOURCE}, vxlan: {{vni: 16777216}}", "cluster.vxlan.vni is 16777216"),
         (f"{SOURCE}, vxlan: {{vni: true}}", "cluster.vxlan.vni is true"),
         (f"{SOURCE}, vxlan: {{port: 0}}", "cluster.vxlan.port is 0"),

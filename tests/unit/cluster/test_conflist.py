@@ -234,7 +234,11 @@ def test_a_template_is_a_file_or_the_list_itself(tmp_path):
         ("{path: net.d/x.conflist}", 'cluster.conflist.path is "net.d/x.conflist", accepted: an'),
         ("{path: /etc/x.conf}", "ends in NAME.conflist"),
         ("{template: 7}", "cluster.conflist.template is 7, accepted: the absolute path of"),
-        ("{template: t.json}", 'cluster.conflist.template is "t.json", accepted: an absolute path'),
+        (
+            "{template: t.json}",
+            'cluster.conflist.template is "t.json", accepted: the absolute path',
+        ),
+        ("{onStop: 1}", "cluster.conflist.onStop is 1, accepted: keep or remove"),
         ("{onStop: perhaps}", 'cluster.conflist.onStop is "perhaps"'),
         ("{file: x}", "cluster.conflist.file is no key of the agent's config"),
         ("{template: {name: x}}", "cluster.conflist.template: the template is no config list"),
@@ -259,9 +263,9 @@ def test_the_agents_config_says_what_is_wrong_with_it(tmp_path, conflist, told):
 def test_the_agents_config_needs_the_templates_file(tmp_path):
     path = tmp_path / "agent.yaml"
     path.write_text(f"cluster: {{source: {{file: /p}}, conflist: {{template: {tmp_path}/t.json}}}}")
-    with pytest.raises(OSError, match="No such file") as caught:
+    with pytest.raises(InvalidNetworkConfig) as caught:
         read_config(str(path))
-    assert caught.value.filename == f"{tmp_path}/t.json"
+    assert f'template is "{tmp_path}/t.json", which cannot be read: No such' in str(caught.value)
     (tmp_path / "t.json").write_bytes(template())
     found = read_config(str(path)).cluster
     assert found is not None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ipam.errors import LockTimeout
-from ipam.lock import acquire, holders
+from ipam.lock import UNSEEN, acquire, holders
 from tests.unit.ipam.kit import NETWORK, FakeNode, conf_of, owner_of, reservations, texts
 
 HOLDER = """
@@ -43,6 +43,7 @@ def test_a_held_lock_times_out_and_names_the_holder(held: Any) -> None:
     assert (failure.value.code, failure.value.temporary) == (11, True)
     assert path in failure.value.msg
     assert f"pid {process.pid} ({sys.executable} -c" in failure.value.details
+    assert failure.value.held_by in failure.value.details
 
 
 def test_the_lock_is_got_as_soon_as_the_holder_dies(held: Any) -> None:
@@ -68,7 +69,7 @@ def test_closing_the_descriptor_unlocks(tmp_path: Path) -> None:
 def test_a_free_lock_has_no_holder(tmp_path: Path) -> None:
     descriptor = acquire(str(tmp_path / "lock"), 0)
     fcntl.flock(descriptor, fcntl.LOCK_UN)
-    assert holders(descriptor) == "unknown"
+    assert holders(descriptor) == UNSEEN
     os.close(descriptor)
 
 
