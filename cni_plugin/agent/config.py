@@ -137,9 +137,10 @@ def _is_normal(path: str) -> bool:
     return absolute and os.path.normpath(path) == path
 
 
-def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
-    """The config in the file; the defaults without one. socket: in place of the file's. Raises
-    InvalidNetworkConfig with every fault, and OSError."""
+def read_config(path: str | None, socket: str | None = None, *, files: bool = True) -> AgentConfig:
+    """The config in the file; the defaults without one. socket: in place of the file's. files: a
+    template in a file of its own counts too. Raises InvalidNetworkConfig with every fault, and
+    OSError."""
     document = {} if path is None else read_document(path)
     if socket is not None:
         document = {**document, "socket": socket}
@@ -151,14 +152,16 @@ def read_config(path: str | None, socket: str | None = None) -> AgentConfig:
     except ValidationError as error:
         faults = list(dict.fromkeys(_fault(one) for one in error.errors()))
         raise InvalidNetworkConfig(f"{where}: {faults[0]}", "; ".join(faults[1:])) from error
-    _try_template(config, where)
+    _try_template(config, where, files=files)
     return config
 
 
-def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:
+def read_own_config(
+    path: str | None, socket: str | None = None, *, files: bool = True
+) -> AgentConfig:
     """The same for the agent itself, which also needs what the config asks for: one that runs, and
     is told to trace, goes on without rather than end."""
-    config = read_config(path, socket)
+    config = read_config(path, socket, files=files)
     if config.tracing != "off" and find_spec("opentelemetry") is None:
         raise InvalidNetworkConfig(
             f"{path or 'the command line'}: tracing needs OpenTelemetry, which is not here",
@@ -167,10 +170,10 @@ def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:
     return config
 
 
-def _try_template(config: AgentConfig, where: str) -> None:
+def _try_template(config: AgentConfig, where: str, *, files: bool) -> None:
     """The config list is needed later: what is wrong with its template is told now."""
     conflist = config.cluster.conflist if config.cluster else None
-    if conflist is None:
+    if conflist is None or (isinstance(conflist.template, str) and not files):
         return
     try:
         conflist.read_template()

@@ -262,6 +262,7 @@ def test_the_agents_config_needs_the_templates_file(tmp_path):
     with pytest.raises(OSError, match="No such file") as caught:
         read_config(str(path))
     assert caught.value.filename == f"{tmp_path}/t.json"
+    assert read_config(str(path), files=False).cluster is not None
     (tmp_path / "t.json").write_bytes(template())
     found = read_config(str(path)).cluster
     assert found is not None
