@@ -111,9 +111,13 @@ class DiskRecords:
                 os.close(descriptor)
 
     def load(self, network: str, attachment: Attachment) -> Record | None:
+        return self.load_file(network, _file_name(attachment))
+
+    def load_file(self, network: str, name: str) -> Record | None:
+        """As `load`, by the file's name."""
         folder = self._folder(network)
         try:
-            data = folder.read(_file_name(attachment))
+            data = folder.read(name)
         except OSError as error:
             raise IoFailure(
                 f"the attachment's record cannot be read in {folder.path}: {error.strerror}"
@@ -152,15 +156,19 @@ class DiskRecords:
     def networks(self) -> tuple[str, ...]:
         return Folder(self._root).names()
 
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Network and file name of every record. Raises OSError."""
+        for network in self.networks():
+            for name in self._folder(network).names():
+                yield network, name
+
     def contents(self) -> Iterator[tuple[tuple[str, str], bytes]]:
         """Every record's file as it is, by network and file name, for who has parsed most of them
         before. Raises OSError."""
-        for network in self.networks():
-            folder = self._folder(network)
-            for name in folder.names():
-                data = folder.read(name)
-                if data is not None:
-                    yield (network, name), data
+        for network, name in self.files():
+            data = self._folder(network).read(name)
+            if data is not None:
+                yield (network, name), data
 
     def _folder(self, network: str) -> Folder:
         return Folder(f"{self._root}/{network}")

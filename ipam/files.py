@@ -175,12 +175,12 @@ class Folder:
             os.close(descriptor)
 
     def append(self, name: str, data: bytes) -> None:
-        """Add lines to a log with one write, not synced: logs matter in the same boot only. They
+        """Add lines to a log, all or none, not synced: logs matter in the same boot only. They
         begin anew, because what is there may have been cut short by a full disk or be garbage."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.at(name), flags, 0o600)
         try:
-            os.write(descriptor, b"\n" + data)
+            append_all(descriptor, b"\n" + data)
         except OSError:
             if not os.fstat(descriptor).st_size:
                 self.discard(name)  # made a moment ago, and an empty file looks torn
@@ -363,6 +363,20 @@ def read_all(descriptor: int) -> bytes:
         piece = os.read(descriptor, READ_PIECE)
         data += piece
     return data
+
+
+def append_all(descriptor: int, data: bytes) -> None:
+    """To the end of a file that nobody else writes to meanwhile, all or nothing: a disk that gets
+    full takes a part first, and half a line may be read as another one."""
+    taken = os.write(descriptor, data)
+    if taken == len(data):
+        return
+    end = os.fstat(descriptor).st_size - taken
+    try:
+        _write_all(descriptor, data[taken:])
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container
 
-from ipam.files import READ_SAFELY, RELEASED, Folder, read_all
+from ipam.files import READ_SAFELY, RELEASED, Folder, append_all, read_all
 from ipam.lean_typing import Self
 from ipam.logs import add_released, format_released, worth_keeping
 
@@ -23,12 +23,14 @@ class Remembered:
     def __init__(self) -> None:
         self.file = (0, 0)  # device, inode
         self.size = 0
+        self.torn = False  # it ends in the middle of a line: who wrote that was killed
         self.tried = 0  # bytes, when writing it anew was last found not to be worth it
         self.released: dict[str, float] = {}
 
     def forget(self) -> None:
         """The next one reads all of it."""
         self.file, self.size, self.tried, self.released = (0, 0), 0, 0, {}
+        self.torn = False
 
 
 class ReleasedLog:
@@ -61,9 +63,7 @@ class ReleasedLog:
     def _read(self) -> None:
         memory = self._memory
         if not self._kept:
-            data = read_all(self._descriptor)
-            add_released(memory.released, data)
-            memory.size = len(data)
+            self._learn()
             return
         found = os.fstat(self._descriptor)
         file = found.st_dev, found.st_ino
@@ -71,10 +71,15 @@ class ReleasedLog:
             memory.forget()
         if found.st_size > memory.size:
             os.lseek(self._descriptor, memory.size, os.SEEK_SET)
-            data = read_all(self._descriptor)
-            add_released(memory.released, data)
-            memory.size += len(data)
+            self._learn()
         memory.file = file
+
+    def _learn(self) -> None:
+        """What there is from where the descriptor is."""
+        data = read_all(self._descriptor)
+        add_released(self._memory.released, data)
+        self._memory.size += len(data)
+        self._memory.torn = data[-1:] not in (b"", b"\n")
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -85,12 +90,12 @@ class ReleasedLog:
             self._descriptor = -1
 
     def add(self, lines: bytes, cool: Container[str]) -> None:
-        """Adds lines with one write, not synced; a log of which half is of no use any more is
+        """Adds lines, all or none, not synced; a log of which half is of no use any more is
         written anew. cool: the addresses that must stay in it."""
         if self._compacted(lines, cool) or not lines:
             return
         if self._descriptor >= 0:
-            os.write(self._descriptor, lines)
+            append_all(self._descriptor, b"\n" + lines if self._memory.torn else lines)
         else:
             self._folder.append(RELEASED, lines)
 

@@ -149,18 +149,18 @@ def _is_normal(path: str) -> bool:
 
 
 def read_config(
-    path: str | None, socket: str | None = None, *, template: bool = True
+    path: str | None, socket: str | None = None, *, template: bool = True, files: bool = True
 ) -> AgentConfig:
     """The config in the file; the defaults without one. socket: in place of the file's. template:
-    what is wrong with the config list's is a fault. Raises InvalidNetworkConfig with every fault,
-    and OSError."""
+    what is wrong with the config list's is a fault; files: also with one in a file of its own.
+    Raises InvalidNetworkConfig with every fault, and OSError."""
     document = {} if path is None else read_document(path)
     if socket is not None:
         document = {**document, "socket": socket}
     where = path or "the command line"
     config = config_of(document, where)
     if template:
-        _try_template(config, where)
+        _try_template(config, where, files=files)
     return config
 
 
@@ -174,10 +174,12 @@ def config_of(document: dict[str, object], where: str) -> AgentConfig:
         raise InvalidDocument(where, faults(error, AgentConfig, "the agent's config")) from error
 
 
-def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:
+def read_own_config(
+    path: str | None, socket: str | None = None, *, files: bool = True
+) -> AgentConfig:
     """The same for the agent itself, which also needs what the config asks for: one that runs, and
     is told to trace, goes on without rather than end."""
-    config = read_config(path, socket)
+    config = read_config(path, socket, files=files)
     if config.tracing != "off" and find_spec("opentelemetry") is None:
         raise InvalidNetworkConfig(
             f"{path or 'the command line'}: tracing needs OpenTelemetry, which is not here",
@@ -186,10 +188,10 @@ def read_own_config(path: str | None, socket: str | None = None) -> AgentConfig:
     return config
 
 
-def _try_template(config: AgentConfig, where: str) -> None:
+def _try_template(config: AgentConfig, where: str, *, files: bool) -> None:
     """The config list is needed later: what is wrong with its template is told now."""
     conflist = config.cluster.conflist if config.cluster else None
-    if conflist is None:
+    if conflist is None or (isinstance(conflist.template, str) and not files):
         return
     key = "cluster.conflist.template"
     try:

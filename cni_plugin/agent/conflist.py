@@ -33,13 +33,13 @@ REMOVE_LIMIT_S = 5.0  # at a stop; a disk that hangs must not hold it up
 
 class _Look(NamedTuple):
     """One look. data: what the file holds; changed: only since now. fault: why the list is not as
-    it should be; warning: what is wrong and harms nobody yet."""
+    it should be; wrong: what is with the template, while the one before serves."""
 
     data: bytes = b""
     changed: bool = False
     rivals: tuple[str, ...] = ()
     fault: str = ""
-    warning: str = ""
+    wrong: str = ""
 
 
 class ConflistKeeper:
@@ -61,15 +61,22 @@ class ConflistKeeper:
         self._readiness = readiness
         self._totals = totals
         self._file = ConflistFile(conf.path)
-        self._template: Mapping[str, Any] = conf.read_template()
+        self._template: Mapping[str, Any] | None = None  # the last one that did
+        self._told: dict[str, str] = {}
         self._wanted: NodeValues | None = None
         self._data: bytes | None = None  # what the file held at the last look
         self._woken = asyncio.Event()
         self._ended = False
         self._thread = ThreadPoolExecutor(1, NAME)
-        self._told: dict[str, str] = {}
-        totals.conflist = False
+        totals.conflist = totals.template = False
         readiness.set(NAME, f"{conf.path} is written when this node is ready for pods")
+        try:  # now, and not only when the node is ready
+            conf.read_template()
+            totals.template = True
+        except Exception as error:  # noqa: BLE001  a template is anybody's
+            fault = self._without(_wrong(error))
+            self._once("fault", "error", fault)
+            readiness.set(NAME, fault)
 
     def ready(self, node: Node, mtu: int | None) -> None:
         """Pods can be started, with addresses of the node's ranges; mtu in bytes, None: the plugin
@@ -87,7 +94,10 @@ class ConflistKeeper:
             self._woken.clear()
             wanted = self._wanted
             assert wanted is not None  # noqa: S101  who wakes has set it
-            look = await loop.run_in_executor(self._thread, self._look, wanted)
+            try:
+                look = await loop.run_in_executor(self._thread, self._look, wanted)
+            except Exception as error:  # noqa: BLE001  the next look may do better
+                look = _Look(fault=f"{self._conf.path} cannot be kept: {_said(error)}")
             self._tell(wanted, look)
             failed = failed + 1 if look.fault else 0
             pause_s = PAUSES_S[failed - 1] if 0 < failed <= len(PAUSES_S) else LOOK_S
@@ -127,24 +137,39 @@ class ConflistKeeper:
 
     def _look(self, values: NodeValues) -> _Look:
         """In the thread."""
-        warning = ""
+        data, wrong = self._rendered(values)
+        if wrong and self._template is None:
+            return _Look(fault=self._without(wrong))
         try:
-            self._template = self._conf.read_template()
-        except (CNIError, OSError) as error:
-            warning = f"the template is no good, the one before is used: {error}"
+            return _Look(data, self._file.write(data), self._file.rivals(), wrong=wrong)
+        except OSError as error:
+            why = error.strerror
+            return _Look(fault=f"{self._conf.path} cannot be written: {why}", wrong=wrong)
+
+    def _without(self, wrong: str) -> str:
+        return f"{wrong}; there was none before it, {self._conf.path} is left as it is"
+
+    def _rendered(self, values: NodeValues) -> tuple[bytes, str]:
+        """The list, and what is wrong with the template as it is now: then it is made of the one
+        before, if there is any."""
         try:
-            data = render(self._template, values)
-            return _Look(data, self._file.write(data), self._file.rivals(), warning=warning)
-        except Exception as error:  # noqa: BLE001  the next look may do better
-            why = error.strerror if isinstance(error, OSError) else error
-            return _Look(fault=f"{self._conf.path} cannot be written: {why}", warning=warning)
+            template = self._conf.read_template()
+            data = render(template, values)
+        except Exception as error:  # noqa: BLE001  a template is anybody's
+            wrong = _wrong(error)
+            return b"" if self._template is None else render(self._template, values), wrong
+        self._template = template
+        return data, ""
 
     # what is told
 
     def _tell(self, values: NodeValues, look: _Look) -> None:
-        self._once("template", "warning", look.warning)
+        wrong = look.wrong and f"{look.wrong}; the one before is used"
+        self._once("template", "warning", wrong)
         self._once("fault", "error", look.fault)
+        self._readiness.note(NAME, wrong)
         self._totals.conflist = not look.fault
+        self._totals.template = self._template is not None and not wrong
         if look.fault:
             self._readiness.set(NAME, look.fault)
             return
@@ -178,3 +203,14 @@ class ConflistKeeper:
         if line and line != self._told.get(what):
             self._sink.event(level, f"conflist: {line}", {})
         self._told[what] = line
+
+
+def _wrong(error: Exception) -> str:
+    return f"the template is no good: {_said(error)}"
+
+
+def _said(error: Exception) -> str:
+    """What is known by its class says enough itself."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return str(error) if isinstance(error, CNIError) else f"{type(error).__name__}: {error}"

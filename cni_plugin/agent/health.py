@@ -1,5 +1,5 @@
 """Whether the agent lives (its loop and its worker threads answer) and is ready (nobody has set a
-reason against it)."""
+reason against it), and what is wrong all the same."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._lock = Lock()
 
     def set(self, name: str, reason: str) -> None:
@@ -32,6 +33,16 @@ class Readiness:
         """One line a part that is not ready; none: ready."""
         with self._lock:
             return tuple(f"{name}: {reason}" for name, reason in self._reasons.items())
+
+    def note(self, name: str, text: str) -> None:
+        """What is wrong with that part and harms nobody yet; "": nothing any more."""
+        with self._lock:
+            self._notes[name] = " ".join(text.split())
+
+    def notes(self) -> tuple[str, ...]:
+        """One line each."""
+        with self._lock:
+            return tuple(f"note: {name}: {text}" for name, text in self._notes.items() if text)
 
 
 class Watched(NamedTuple):

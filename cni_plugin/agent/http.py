@@ -37,9 +37,9 @@ App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 Reasons = Callable[[], tuple[str, ...]]
 
 
-def application(metrics: App | str, alive: Reasons, ready: Reasons) -> App:
+def application(metrics: App | str, alive: Reasons, ready: Reasons, notes: Reasons = tuple) -> App:
     """The agent's pages. metrics: an application, or why there is none; alive, ready: reasons
-    against it, a line each."""
+    against it, a line each; notes: what /readyz says beside."""
 
     def serve(environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
@@ -52,7 +52,8 @@ def application(metrics: App | str, alive: Reasons, ready: Reasons) -> App:
         if path in ("/healthz", "/readyz"):
             reasons = alive() if path == "/healthz" else ready()
             status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-            return _text(start, status, "\n".join(reasons) or "ok")
+            beside = notes() if path == "/readyz" else ()
+            return _text(start, status, "\n".join((*(reasons or ("ok",)), *beside)))
         return _text(start, HTTPStatus.NOT_FOUND, "here are /metrics, /healthz and /readyz")
 
     return serve

@@ -185,6 +185,11 @@ def _of_conflist(totals: Totals) -> Iterator[Metric]:
         "1: the runtime's config list is there as it should be.",
         int(bool(totals.conflist)),
     )
+    yield GaugeMetricFamily(
+        "podwire_cluster_conflist_template",
+        "1: the config list's template is used as it is; 0: it is no good.",
+        int(totals.template is not False),
+    )
     rivals = GaugeMetricFamily(
         "podwire_cluster_conflist_rivals", "Config lists of others beside it.", labels=("order",)
     )

@@ -7,8 +7,6 @@ one holds its lock, and a launcher that lost its agent begins anew under it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from cni_plugin.agent.ports import Busy
 from cni_plugin.cni.errors import CNIError
 from cni_plugin.cni.values import NetConf
@@ -23,14 +21,6 @@ _WHAT = {
     PENDING: "an ADD that was cut off is rolled back",
     REMOVING: "a removal that was cut off is finished",
 }
-
-
-def cut_off(records: DiskRecords) -> Iterator[Record]:
-    """Every attachment whose ADD or removal has not ended."""
-    for network in records.networks():
-        for record in records.of_network(network):
-            if record.phase != DONE:
-                yield record
 
 
 def roll_back(record: Record, ports: Ports) -> str:
@@ -63,15 +53,19 @@ def _conf(record: Record) -> NetConf:
 
 
 def recover(records: DiskRecords, ports: Ports) -> tuple[list[str], list[str]]:
-    """Rolls back what was cut off: what was done, and what failed, a sentence each."""
+    """Rolls back what was cut off: what was done, and what failed, a sentence each. What is wrong
+    with one record, whatever it is, keeps none of the others."""
     done: list[str] = []
     failed: list[str] = []
     records.drop_stale_locks()
-    for record in list(cut_off(records)):
+    for network, name in tuple(records.files()):
         try:
-            line = roll_back(record, ports)
-        except (CNIError, IpamError) as error:
-            failed.append(str(error))
+            record = records.load_file(network, name)
+            line = roll_back(record, ports) if record and record.phase != DONE else ""
+        except Exception as error:  # noqa: BLE001  the next record may be a better one
+            known = isinstance(error, (CNIError, IpamError))
+            said = str(error) if known else f"{type(error).__name__}: {error}"
+            failed.append(f"the record {network}/{name}: {said}")
         else:
             done += [line] if line else []
     return done, failed

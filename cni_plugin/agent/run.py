@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.config_watch import ConfigWatch
 from cni_plugin.agent.desk import Desk
+from cni_plugin.agent.health import Readiness
 from cni_plugin.agent.keeper import Keeper
 from cni_plugin.agent.notify import notify
 from cni_plugin.agent.place import NodeTaken, verify_folder
@@ -111,6 +112,7 @@ async def _serve(
         *((_begin_anew(watch, telemetry, ending),) if watch else ()),
         *((conflist.run(),) if conflist else ()),  # last: from then on there are pods
     )
+    rounds.add_done_callback(lambda ended: tell_end(ended, sink, telemetry.readiness))
     sink.event("info", "podwire's agent serves", {"socket": config.socket, "pid": os.getpid()})
     telemetry.readiness.clear("start")
     notify("READY=1")
@@ -202,6 +204,15 @@ async def _drained(desk: Desk, server: Server, limit_s: float) -> bool:
             server.hang_up()
             return await desk.drain(UNDO_LIMIT_S) and False
     return True
+
+
+def tell_end(rounds: asyncio.Future[Any], sink: Sink, readiness: Readiness) -> None:
+    """Of rounds that have ended though nobody asked them to: one has failed, the others go on."""
+    error = None if rounds.cancelled() else rounds.exception()
+    if isinstance(error, Exception):  # gather says CancelledError of a stop
+        line = f"one of the agent's rounds has ended: {type(error).__name__}: {error}"
+        sink.event("error", line, {})
+        readiness.set("rounds", line)
 
 
 def _failure(context: dict[str, Any]) -> str:

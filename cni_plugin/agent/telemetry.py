@@ -81,7 +81,7 @@ class Telemetry:
         if self._metrics is not None:
             self._metrics.watch_lanes(lambda: desk.open, desk.lanes)
         page = self._metrics.page() if self._metrics else NO_METRICS
-        app = application(page, *self._probes(loop, desk))
+        app = application(page, *self._probes(loop, desk), self.readiness.notes)
         self._closing.callback(Http(self._config.metrics, app).close)
 
     def _probes(self, loop: asyncio.AbstractEventLoop, desk: Desk) -> tuple[Reasons, Reasons]:

@@ -20,4 +20,5 @@ class Totals:
         self.passes: Counter[str] = Counter()  # whole | change, ever
         self.seconds = 0.0  # of all passes
         self.conflist: bool | None = None  # it is there as wanted; None: nobody wants one
+        self.template: bool | None = None  # its template is used as it is now
         self.rivals: Counter[str] = Counter()  # other config lists, before | after it, now

@@ -20,7 +20,7 @@ from ipaddress import ip_interface
 from cni_plugin.backend.view import View, direct_route, forwarding, on_link, route
 from cni_plugin.cluster.values import AUTO, VXLAN, Node, Underlay
 from cni_plugin.model.addresses import link_local
-from cni_plugin.model.names import TUNNEL_PREFIX, digest, mac_address
+from cni_plugin.model.names import TUNNEL_PREFIX, mac_address, tunnel_name
 from cni_plugin.model.objects import (
     HOST,
     Addr,
@@ -36,7 +36,6 @@ from ipam.values import IPAddress, IPNetwork
 
 # Inner Ethernet 14, VXLAN 8, UDP 8, and the outer IP header; RFC 7348 section 5.
 OVERHEAD = {4: 14 + 8 + 8 + 20, 6: 14 + 8 + 8 + 40}
-NAME_DIGEST_BYTES = 3  # "podwire4-" and 5 characters: 14 of IFNAMSIZ - 1
 
 
 def overhead(version: int) -> int:
@@ -53,13 +52,6 @@ def common(view: View) -> tuple[Obj, ...]:
 def of_peer(view: View, peer: Node) -> tuple[Obj, ...]:
     """What leads to a peer's pods."""
     return tuple(obj for cidr in peer.pod_cidrs for obj in _way(view, peer, cidr))
-
-
-def tunnel_name(version: int, vni: int, port: int) -> str:
-    """Another VNI or port is another link, because the kernel cannot change them: then the new one
-    is there before the old one goes."""
-    name = digest(str(vni), str(port), size=NAME_DIGEST_BYTES)
-    return f"{TUNNEL_PREFIX}{version}-{name}"
 
 
 def vtep_mac(node: str, version: int) -> str:

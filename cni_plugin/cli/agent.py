@@ -37,7 +37,8 @@ def run(args: Namespace) -> int:
         complain("--config - goes with --check-config alone: an agent reads its config again")
         return USAGE_ERROR
     try:
-        config = read_own_config(args.config, args.socket)
+        # A template's file that is no good keeps no node's agent, after a reboot say, from serving.
+        config = read_own_config(args.config, args.socket, files=args.check_config)
         if args.check_config:
             print(f"{args.config or 'the defaults'}: ok")
             return 0

@@ -3,13 +3,14 @@
 What a source says may be wrong, or come from somebody who should not say it: a range that holds the
 API server's address would take its traffic (flannel, GHSA-vchx-5pr6-ffx2). So each range must lie
 where pods may be and where nothing else is; what does not is left out, and the rest of the node is
-used. Where two nodes have the same range, the one that had it before keeps it: the other gets it in
-the moment the first is gone.
+used. Who was there first stays: of two nodes with the same range the one that had it before keeps
+it, and the other gets it in the moment the first is gone; and an address that lies in a range which
+was used before is a newer one, so it is the address that is left out.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from cni_plugin.cluster.sound import Sound
 from cni_plugin.cluster.values import Cluster, Node, Refused
 from ipam.values import IPAddress, IPNetwork
 
-Claim = tuple[str, IPNetwork]  # a node's name and its range
+Claim = tuple[str, IPNetwork | IPAddress]  # a node's name, and its range or address
 Claims = Mapping[str, tuple[IPNetwork, ...]]  # by the node's name
 
 
@@ -64,6 +65,7 @@ class _Span(NamedTuple):
     first: int
     last: int
     rank: int  # the lower one keeps what two claim
+    old: bool  # used before
     node: Node
     cidr: IPNetwork
 
@@ -95,8 +97,8 @@ def admit(
     dropped: set[Claim] = set()
     for version in (4, 6):
         spans = list(_spans(nodes, version, name, before))
-        for one in _all_faults(spans, nodes, rules.cluster, fixed, version):
-            dropped.add((one.node, one.cidr))
+        for one in _all_faults(spans, nodes, name, rules.cluster, fixed, version):
+            dropped.add((one.node, one.claim))
             refused.append(Refused(one.node, one.reason, one.text))
     used = [_without(node, dropped) for node in nodes] if dropped else list(nodes)
     return _admitted(used, name, refused)
@@ -110,7 +112,7 @@ def _admitted(nodes: Iterable[Node], name: str, refused: Iterable[Refused]) -> A
 
 class _Fault(NamedTuple):
     node: str
-    cidr: IPNetwork
+    claim: IPNetwork | IPAddress
     reason: str
     text: str
 
@@ -118,6 +120,7 @@ class _Fault(NamedTuple):
 def _all_faults(
     spans: list[_Span],
     nodes: tuple[Node, ...],
+    name: str,
     allowed: tuple[IPNetwork, ...],
     fixed: list[tuple[str, str, IPNetwork]],
     version: int,
@@ -139,14 +142,21 @@ def _all_faults(
         if bar is not None:
             yield _fault(span, bar[2], f"overlaps {bar[3]} {bar[4]}: give the node another range")
             continue
-        place = bisect_right(numbers, span.last)
-        if place and numbers[place - 1] >= span.first:
-            _, address, owner = held[place - 1]
+        within = held[bisect_left(numbers, span.first) : bisect_right(numbers, span.last)]
+        newer = span.old and not {name, span.node.name} & {owner for *_, owner in within}
+        if within and not newer:
+            _, address, owner = within[-1]
             why = f"contains {address}, the address of node {owner}: give it another range"
             yield _fault(span, "contains-node-address", why)
             continue
+        yield from (_newcomer(span, owner, address) for _, address, owner in within)
         good.append(span)
     yield from _contested(good)
+
+
+def _newcomer(span: _Span, owner: str, address: IPAddress) -> _Fault:
+    why = f"lies in {span.cidr}, which node {span.node.name} had before: correct one of them"
+    return _Fault(owner, address, "inside-node-range", f"address {address} of {owner} {why}")
 
 
 def _contested(spans: list[_Span]) -> Iterator[_Fault]:
@@ -183,14 +193,15 @@ def _spans(nodes: tuple[Node, ...], version: int, name: str, before: Claims) -> 
             if cidr.version == version:
                 old = cidr in before.get(node.name, ())
                 rank = -1 if node.name == name else place if old else place + len(nodes)
-                yield _Span(*ends(cidr), rank, node, cidr)
+                yield _Span(*ends(cidr), rank, old, node, cidr)
 
 
 def _without(node: Node, dropped: set[Claim]) -> Node:
-    if not any((node.name, cidr) in dropped for cidr in node.pod_cidrs):
+    cidrs = tuple(one for one in node.pod_cidrs if (node.name, one) not in dropped)
+    addresses = tuple(one for one in node.addresses if (node.name, one) not in dropped)
+    if len(cidrs) == len(node.pod_cidrs) and len(addresses) == len(node.addresses):
         return node
-    left = tuple(cidr for cidr in node.pod_cidrs if (node.name, cidr) not in dropped)
-    return node._replace(pod_cidrs=left)
+    return node._replace(pod_cidrs=cidrs, addresses=addresses)
 
 
 def _with_addresses(cluster: Cluster, name: str, refused: list[Refused]) -> Iterator[Node]:

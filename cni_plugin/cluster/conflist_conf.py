@@ -57,6 +57,6 @@ class ConflistConfig(BaseModel):
             return load_template(self.template)
         try:
             data = json.dumps(self.template).encode()
-        except (TypeError, ValueError) as error:  # YAML knows dates and more
+        except (TypeError, ValueError, RecursionError) as error:  # YAML knows dates and more
             raise InvalidNetworkConfig(f"the template is no JSON: {error}") from error
         return read_template(data, "the template")

@@ -19,6 +19,7 @@ from cni_plugin.cluster.admission import OF_RANGES, Admitted, Claims, Rules, adm
 from cni_plugin.cluster.desired import Desired, Objects
 from cni_plugin.cluster.filtering import Policy
 from cni_plugin.cluster.former import former_gateways
+from cni_plugin.cluster.installed import installed
 from cni_plugin.cluster.living import living
 from cni_plugin.cluster.sound import Sound
 from cni_plugin.cluster.steps import Ages, Steps, steps_of
@@ -123,7 +124,8 @@ class Reconciler:
         tunnels = [obj.name for obj in there.values() if isinstance(obj, Vxlan)]
         self.indices = self._indices(tunnels, underlays)
         networks = [one.address.network for one in underlays]
-        used = admit(cluster, name, self._plan.rules, networks, self._claims, self._sound)
+        before = self._claims or installed(cluster.nodes, there.values())
+        used = admit(cluster, name, self._plan.rules, networks, before, self._sound)
         self._claims = used.claims
         reasons = list(_reasons(name, used, missing))
         if used.me is None:

@@ -16,7 +16,12 @@ from ipam.values import IPNetwork
 
 RATE_MIN = 8  # bits per second: the kernel counts whole bytes
 RATE_MAX = (1 << 63) - 1
-BURST_MAX = 8 * ((1 << 32) - 2)  # bits: TCA_TBF_BURST is 32 bits of bytes
+BURST_MAX = 8 * ((1 << 32) - 1) - 1  # bits, as the reference: TCA_TBF_BURST is 32 bits of bytes
+# What runtimes send with a rate, because the plugin wants a burst and pods' annotations have none:
+# containerd (toCNIBandWidth), CRI-O, and the kubelet before it left this to them ("the equivalent
+# of setting no limit"). Taken as it is, the limit bites after half a gigabyte, or four.
+NO_BURST = ((1 << 32) - 1, BURST_MAX, (1 << 31) - 1)
+BURST_PER_S = 10  # in place of these: what the rate lets pass in 100 ms
 NETWORKS_MAX = 256  # of a list: each is a filter that every packet is compared with
 RATE_ACCEPTED = f"0 (no limit) or a whole number of bits per second, {RATE_MIN} to {RATE_MAX}"
 BURST_ACCEPTED = f"0 or a whole number of bits, {RATE_MIN} to {BURST_MAX}"
@@ -106,10 +111,22 @@ def _networks(value: object, path: str, problems: list[Problem]) -> tuple[IPNetw
     return tuple(dict.fromkeys(found))
 
 
+def _with_bursts(asked: Bandwidth) -> Bandwidth:
+    """With bursts that follow from the rates where the runtime has none to tell."""
+    return asked._replace(
+        ingress_burst=_burst(asked.ingress_rate, asked.ingress_burst),
+        egress_burst=_burst(asked.egress_rate, asked.egress_burst),
+    )
+
+
+def _burst(bits_s: int, bits: int) -> int:
+    return min(bits_s // BURST_PER_S, BURST_MAX) if bits in NO_BURST else bits
+
+
 def effective(network: Bandwidth, runtime: Bandwidth) -> Bandwidth:
     """What holds for one pod. Limits of the network's config go before what the runtime asks for,
     as with the reference plugin: what an administrator wrote is not for a pod to lift. The lists
     come from where there are any."""
-    limits = network if network.limits else runtime
+    limits = network if network.limits else _with_bursts(runtime)
     lists = network if network.unshaped or network.shaped else runtime
     return limits._replace(unshaped=lists.unshaped, shaped=lists.shaped)

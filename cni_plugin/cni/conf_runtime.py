@@ -219,9 +219,10 @@ def _bandwidth(runtime: Mapping[str, Any]) -> tuple[Bandwidth, list[Problem]]:
 
 
 def _port_mappings(runtime: Mapping[str, Any]) -> tuple[tuple[PortMapping, ...], list[Problem]]:
-    """An empty list asks for nothing: runtimes send it to every pod."""
+    """An empty list asks for nothing: runtimes send it to every pod. So does null, as Go writes a
+    list that nobody filled."""
     asked = runtime.get("portMappings")
-    if not asked:
+    if asked is None or asked == []:
         return (), []
     from cni_plugin.cni import port_mappings  # few pods ask for any
 

@@ -27,8 +27,10 @@ from cni_plugin.cni.values import (
     Result,
     RuntimeConf,
 )
-from ipam.lean_typing import Any
+from ipam.lean_typing import Any, TypeVar
 from ipam.values import IpamConf, Range, Route
+
+T = TypeVar("T")
 
 CONF_TUPLES = (NetConf, IpamConf, Range, Route, Dns, Bandwidth, PortMapping, RuntimeConf)
 _TEXTS = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
@@ -60,6 +62,15 @@ def _dumped(value: Any) -> str:
 def from_text(text: str) -> Any:
     """What `to_text` made. Raises ValueError, KeyError or TypeError for anything else."""
     return unpack(json.loads(text))
+
+
+def read_text(text: str, kind: type[T]) -> T | None:
+    """A value of that class; None for anything else: another podwire may have written it."""
+    try:
+        value = from_text(text)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None
 
 
 def pack(value: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from cni_plugin.attach.wiring import Desired, Wiring
 from cni_plugin.cni.errors import CNIError, Conflict, Interrupted
-from cni_plugin.cni.packing import from_text, to_text
+from cni_plugin.cni.packing import read_text, to_text
 from cni_plugin.cni.values import Dns, IPConfig, Request, Result
 from cni_plugin.commands.delete import clean_up
 from cni_plugin.commands.state import desired_state, owned
@@ -39,6 +39,12 @@ BRIDGED_UNFILTERED = (
     " whose pod is on this node will not answer its neighbours; load br_netfilter and set it to 1"
 )
 
+CUT_OFF = "an earlier ADD of this attachment was cut off: cleaning up after it"
+MADE_BEFORE = (
+    "another version of podwire has made this attachment, by this very call, and its record cannot"
+    " be read as an answer: taken away and made anew"
+)
+
 
 def add(request: Request, ports: Ports) -> Result:
     """Wires the pod. On failure nothing is left: no link, address, rule, lease or record."""
@@ -50,9 +56,10 @@ def add(request: Request, ports: Ports) -> Result:
             ports.records.lock(request.conf.name, request.attachment),
         ):
             record = ports.records.load(request.conf.name, request.attachment)
-            answered = _answered(request, record)
-            if answered is not None:
-                return _after(request.prev_result, answered)
+            if record is not None and _is_done(request, record):
+                answered = read_text(record.result, Result)
+                if answered is not None:
+                    return _after(request.prev_result, answered)
             _refuse_or_clean(request, record, ports, kernel)
             if request.conf.mode == "bridge" and not kernel.bridged_packets_filtered():
                 ports.warn(BRIDGED_UNFILTERED)
@@ -64,15 +71,10 @@ def add(request: Request, ports: Ports) -> Result:
     return _after(request.prev_result, result)
 
 
-def _answered(request: Request, record: Record | None) -> Result | None:
-    """What this very call has been answered before, when whoever served it died on the way to
+def _is_done(request: Request, record: Record) -> bool:
+    """Whether it was this very call that made the attachment: whoever served it died on the way to
     tell. One that was cut off before is begun anew, like any other."""
-    if record is None or record.request != request.id or record.phase != DONE:
-        return None
-    if not request.id or not record.result:
-        return None
-    result: Result = from_text(record.result)
-    return result
+    return bool(request.id) and record.request == request.id and record.phase == DONE
 
 
 def _wired(call: _Call) -> Result:
@@ -87,10 +89,13 @@ def _wired(call: _Call) -> Result:
 
 def _refuse_or_clean(request: Request, record: Record | None, ports: Ports, kernel: Kernel) -> None:
     """SPEC 1.1.0, ADD: an interface that is there already is an error. What an ADD that was cut
-    off left behind is not: it is cleaned up and the call goes on."""
+    off left behind is not: it is cleaned up and the call goes on. Nor is what this very call made
+    when another podwire noted the answer in words of its own."""
     conf, attachment = request.conf, request.attachment
+    again = record is not None and _is_done(request, record)
     ours = record is not None or kernel.host_has(host_link(conf.name, *attachment))
-    if kernel.pod_has(attachment.ifname) and (record is None or record.phase == DONE):
+    standing = record is None or (record.phase == DONE and not again)
+    if kernel.pod_has(attachment.ifname) and standing:
         raise Conflict(
             f"CNI_IFNAME {attachment.ifname!r} exists already in {request.netns}",
             "this attachment was added before: run DEL first"
@@ -98,7 +103,7 @@ def _refuse_or_clean(request: Request, record: Record | None, ports: Ports, kern
             else "another plugin or program made it: give this network another CNI_IFNAME",
         )
     if ours:
-        ports.warn("an earlier ADD of this attachment was cut off: cleaning up after it")
+        ports.warn(MADE_BEFORE if again else CUT_OFF)
         clean_up(request, ports, kernel)
 
 

@@ -6,7 +6,7 @@ CHECK compares with it, and repair puts back what of it is missing.
 from __future__ import annotations
 
 from cni_plugin.attach.wiring import Facts, Wiring
-from cni_plugin.cni.packing import from_text
+from cni_plugin.cni.packing import read_text
 from cni_plugin.cni.values import Attachment, Interface, IPConfig, NetConf, Pod, Result
 from cni_plugin.model.objects import HOST, POD, Addr, Bridge, Ifb, Obj, Veth
 from cni_plugin.record import Record
@@ -66,12 +66,10 @@ class Standing(NamedTuple):
 
 
 def standing(record: Record) -> Standing | None:
-    """None for a record of an older podwire, which does not say what the attachment is made of."""
-    try:
-        conf, result = from_text(record.conf), from_text(record.result)
-    except (ValueError, KeyError, TypeError):
-        return None
-    if not isinstance(conf, NetConf) or not isinstance(result, Result):
+    """None for a record of another podwire that does not say, in words of this one, what the
+    attachment is made of."""
+    conf, result = read_text(record.conf, NetConf), read_text(record.result, Result)
+    if conf is None or result is None:
         return None
     namespace, _slash, name = record.pod.partition("/")
     return Standing(conf, record.attachment, Pod(namespace, name), record.netns, result)

@@ -51,7 +51,8 @@ from cni_plugin.model.rules import Hook, Part, Rule
 from ipam.lean_typing import NamedTuple
 from ipam.values import IPAddress
 
-ND_ROUTER_ADVERT, ND_NEIGHBOUR_ADVERT, ND_REDIRECT = 134, 136, 137  # RFC 4861 section 4
+# RFC 4861 section 4
+ND_ROUTER_ADVERT, ND_NEIGHBOUR_SOLICIT, ND_NEIGHBOUR_ADVERT, ND_REDIRECT = 134, 135, 136, 137
 UNSPECIFIED = "0.0.0.0"  # noqa: S104  a source address, nothing is bound to it
 # Before connection tracking (-200 and later): a forged packet makes no entry. In the bridge
 # family -300 is the first of NF_BR_PRI_*. NF_INET_PRE_ROUTING and NF_BR_PRE_ROUTING are 0.
@@ -140,8 +141,11 @@ class _Addresses(NamedTuple):
         yield v6, *_icmp(ND_REDIRECT), DROP
         yield v6, *_icmp(ND_NEIGHBOUR_ADVERT), self._own(ND_TARGET, negate=True), DROP
         yield v6, self._own(IP6_SOURCE), RETURN
-        # DAD and MLD, RFC 4862 and 3590
-        yield v6, equals(IP6_SOURCE, bytes(16), "::"), ICMPV6, RETURN
+        # DAD and MLD, RFC 4862 and 3590. Who asks for another's address keeps it from having it.
+        nobody = equals(IP6_SOURCE, bytes(16), "::")
+        asks = _icmp(ND_NEIGHBOUR_SOLICIT)
+        yield v6, nobody, *asks, self._own(ND_TARGET, negate=True), DROP
+        yield v6, nobody, ICMPV6, RETURN
         yield (DROP,)
 
 

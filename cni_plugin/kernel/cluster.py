@@ -1,8 +1,8 @@
 """What there is on this node for its peers: all that bears our mark, a dump a kind.
 
-Ours are: VXLAN links whose name begins with TUNNEL_PREFIX with everything on them, routes of
-CLUSTER_PROTOCOL, and the cluster's sets and chains in our nftables table. Whatever else there is,
-is not looked at, and so cannot be taken away.
+Ours are: VXLAN links whose name is the one that follows from what they are (model.names), with
+everything on them, routes of CLUSTER_PROTOCOL, and the cluster's sets and chains in our nftables
+table. Whatever else there is, is not looked at, and so cannot be taken away.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from cni_plugin.kernel import nft, offload, rtnl, sysctl, tunnel
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.netlink import Received
 from cni_plugin.kernel.observe import uplink_mtu
-from cni_plugin.kernel.port import MARK
-from cni_plugin.model.names import TUNNEL_PREFIX
+from cni_plugin.model.names import is_bridge_mark
 from cni_plugin.model.objects import (
     CLUSTER_PROTOCOL,
     HOST,
@@ -58,10 +57,9 @@ def look(host: Host) -> Look:
     for received in host.route.dump(rtnl.dump_links()):
         link = rtnl.parse_link(received)
         links[link.ifindex] = link
-        if link.kind == tunnel.KIND and link.name.startswith(TUNNEL_PREFIX):
-            made = tunnel.parse_vxlan(received)
-            if made is not None:
-                tunnels[link.ifindex] = made
+        made = tunnel.parse_own(received) if link.kind == tunnel.KIND else None
+        if made is not None:
+            tunnels[link.ifindex] = made
     addresses = [rtnl.parse_address(one) for one in host.route.dump(rtnl.dump_addresses(0))]
     interfaces = tuple(_interfaces(host, addresses, links, tunnels))
     objects: list[Obj] = [*tunnels.values()]
@@ -83,7 +81,7 @@ def _gateways(
 ) -> Iterator[tuple[str, IPInterface]]:
     for one in addresses:
         link = links.get(one.ifindex)
-        ours = link and link.kind == "bridge" and link.alias.startswith(MARK)
+        ours = link and link.kind == "bridge" and is_bridge_mark(link.alias)
         if link and ours and not one.address.is_link_local:
             yield link.name, one.address
 

@@ -1,6 +1,6 @@
 """All in the node's kernel that bears one of podwire's marks: what would be left if podwire went.
 
-The marks are the alias of links, the prefix of the tunnels' names, the two route protocols, the
+The marks are the alias of links, the tunnels' names, the two route protocols, the
 names of our nftables table and of our chain in iptables. What bears none is not looked at. Settings
 that others may rely on by now (forwarding, for one) have no mark and stay.
 """
@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from cni_plugin.filter.tables import FAMILY_SETS
 from cni_plugin.kernel import iptables, nft, rtnl, tunnel
 from cni_plugin.kernel.host import Host
+from cni_plugin.kernel.netlink import Received
 from cni_plugin.kernel.port import MARK
-from cni_plugin.model.names import IFB_ALIAS, TUNNEL_PREFIX
+from cni_plugin.model.names import IFB_ALIAS
 from cni_plugin.model.objects import (
     CLUSTER_PROTOCOL,
     HOST,
@@ -40,9 +41,9 @@ VERSIONS = (4, 6)
 
 def marked(host: Host) -> tuple[Obj, ...]:
     """The objects, by what they are known by. Raises CNIError, KernelError among them."""
-    links = _links(host)
-    ours = {link.ifindex: obj for link in links if (obj := _link(link)) is not None}
-    names = {link.ifindex: link.name for link in links}
+    seen = [(rtnl.parse_link(one), one) for one in host.route.dump(rtnl.dump_links())]
+    ours = {link.ifindex: obj for link, one in seen if (obj := _link(link, one)) is not None}
+    names = {link.ifindex: link.name for link, _ in seen}
     return (
         *ours.values(),
         *(route for route in _routes(host, names) if route.link not in _gone_with(ours, names)),
@@ -57,17 +58,15 @@ def marked(host: Host) -> tuple[Obj, ...]:
 
 def attached(host: Host) -> tuple[str, ...]:
     """Whose links there are: network, container id and ifname of each pod. Raises KernelError."""
-    found = (obj for obj in map(_link, _links(host)) if isinstance(obj, Veth))
+    received = host.route.dump(rtnl.dump_links())
+    linked = (_link(rtnl.parse_link(one), one) for one in received)
+    found = (obj for obj in linked if isinstance(obj, Veth))
     return tuple((obj.alias or obj.name).removeprefix(MARK) for obj in found)
 
 
-def _links(host: Host) -> list[rtnl.Link]:
-    return [rtnl.parse_link(one) for one in host.route.dump(rtnl.dump_links())]
-
-
-def _link(link: rtnl.Link) -> Obj | None:
-    if link.kind == tunnel.KIND and link.name.startswith(TUNNEL_PREFIX):
-        return AnyLink(HOST, link.name)
+def _link(link: rtnl.Link, received: Received) -> Obj | None:
+    if link.kind == tunnel.KIND:
+        return AnyLink(HOST, link.name) if tunnel.parse_own(received) else None
     form = _FORMS.get(link.kind)
     if form is None or not form.fullmatch(link.alias):
         return None

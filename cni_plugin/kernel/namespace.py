@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import ioctl
 
-from cni_plugin.cni.errors import CNIError, InvalidEnvironment, IoFailure
+from cni_plugin.cni.errors import InvalidEnvironment, IoFailure
 from ipam.lean_typing import Any, TypeVar
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 OWN = "/proc/thread-self/ns/net"
+STDERR = 2
+ENDED = "the process ends as it is, so that nothing is done to a pod's network for the node's"
 
 T = TypeVar("T")
 
@@ -117,8 +120,8 @@ def _libc() -> Any:
 
 
 def inside(descriptor: int, work: Callable[[], T], home: int | None = None) -> T:
-    """Runs work with this thread in the namespace and comes back, also when it raises. home: a
-    descriptor of the namespace this thread is in, for who has one."""
+    """Runs work with this thread in the namespace and comes back, also when it raises, or a signal
+    does (process). home: a descriptor of the namespace this thread is in, for who has one."""
     back = open_own_netns() if home is None else home
     try:
         try:
@@ -128,19 +131,36 @@ def inside(descriptor: int, work: Callable[[], T], home: int | None = None) -> T
                 f"cannot enter the pod's network namespace: {error.strerror}",
                 "podwire needs CAP_SYS_ADMIN in the namespace's user namespace (run it as root)",
             ) from error
+        except BaseException:  # a signal, and it may be in there already
+            _return_home(back)
+            raise
         try:
             return work()
         finally:
-            _return_home(back)
+            try:
+                _setns(back)
+            except BaseException:  # refused; or a signal: there is no second one
+                _return_home(back)
+                raise
     finally:
         if home is None:
             os.close(back)
 
 
 def _return_home(home: int) -> None:
+    """Ends the process where that is refused. An error would be caught by somebody, and all that
+    this thread does from then on, undoing included, would be done to a pod's network."""
     try:
         _setns(home)
-    except OSError as error:  # this thread is in a pod: it must not do anything more
-        raise CNIError(
-            f"cannot return to the node's network namespace: {error.strerror}"
-        ) from error
+    except OSError as error:
+        _say(f"podwire: cannot return to the node's network namespace: {error.strerror}; {ENDED}\n")
+        os._exit(1)
+
+
+def _say(line: str) -> None:
+    """Without waiting for who reads."""
+    from select import select
+
+    if select((), (STDERR,), (), 0)[1]:
+        with suppress(OSError):
+            os.write(STDERR, line.encode())

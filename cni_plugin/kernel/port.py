@@ -17,7 +17,7 @@ from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.link_messages import bridge_ports
 from cni_plugin.kernel.observe import observe, uplink_mtu
 from cni_plugin.kernel.places import Places
-from cni_plugin.model.names import mac_address
+from cni_plugin.model.names import is_bridge_mark, mac_address
 from cni_plugin.model.objects import HOST, POD, Element, Key, Obj
 from cni_plugin.model.plan import Step
 from cni_plugin.ports import Netns
@@ -86,7 +86,7 @@ class NodeKernel:
         return BridgeFacts(
             mtu=link.mtu,
             is_bridge=link.kind == "bridge",
-            ours=link.alias.startswith(MARK),
+            ours=is_bridge_mark(link.alias),
             addresses=tuple(found.address for found in addresses),
             idle=not link.flags & rtnl.IFF_LOWER_UP,  # a bridge has carrier while a port has
             mac=link.mac,

@@ -42,7 +42,8 @@ _REMEDIES: dict[tuple[type, int], str] = {
     (Veth, errno.EEXIST): "an interface of that name is there already, in the pod or on the node",
     (Vxlan, errno.EOPNOTSUPP): "this kernel has no VXLAN (CONFIG_VXLAN): use backend host-gw",
     (Vxlan, errno.EEXIST): (
-        "another program has a VXLAN link of this VNI and port: choose another `vxlan.vni`"
+        "another program has a VXLAN link of this VNI and port (choose another `vxlan.vni`), or a"
+        " link of this name"
     ),
     (Ifb, errno.EOPNOTSUPP): "this kernel has no ifb (CONFIG_IFB): leave the egress limit out",
     (Tbf, errno.ENOENT): "this kernel has no token bucket filter (CONFIG_NET_SCH_TBF)",

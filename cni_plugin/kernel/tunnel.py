@@ -45,6 +45,7 @@ from cni_plugin.kernel.rtnl import (
     Route,
     mac_bytes,
 )
+from cni_plugin.model.names import tunnel_name
 from cni_plugin.model.objects import HOST, Fdb, Neigh, RouteTo, Vxlan
 
 KIND = "vxlan"
@@ -80,6 +81,15 @@ def _changeable(vxlan: Vxlan) -> tuple[bytes, bytes]:
 
 def _info(*data: bytes) -> bytes:
     return nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, KIND), nested(IFLA_INFO_DATA, *data))
+
+
+def parse_own(received: Received) -> Vxlan | None:
+    """RTM_NEWLINK to a tunnel of podwire's: its name follows from its outer IP version, VNI and
+    port. None for any other link."""
+    found = parse_vxlan(received)
+    if found is None or found.name != tunnel_name(found.local.version, found.vni, found.port):
+        return None
+    return found
 
 
 def parse_vxlan(received: Received) -> Vxlan | None:

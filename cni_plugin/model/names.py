@@ -8,6 +8,7 @@ from functools import lru_cache
 
 HOST_LINK_PREFIX = "pw"  # 2 + 13 characters: IFNAMSIZ - 1
 TUNNEL_PREFIX = "podwire"  # of the links to other nodes; no host_link begins with it
+TUNNEL_DIGEST_BYTES = 3  # "podwire4-" and 5 characters: 14 of IFNAMSIZ - 1
 ALIAS_MAX = 254  # characters: IFALIASZ less the NULs of kernel and message, linux/if.h
 LOCALLY_ADMINISTERED_UNICAST = 0x02
 IFB_ALIAS = "podwire-ifb"
@@ -53,6 +54,21 @@ def ifb_alias(network: str, container_id: str, ifname: str) -> str:
     """The mark on an attachment's ifb links: another than the pair's, because it may outlive the
     pair and so tells nothing about life."""
     return _marked(IFB_ALIAS, network, container_id, ifname)
+
+
+def is_bridge_mark(alias: str) -> bool:
+    """Whether a bridge's alias is one that podwire gives (attach.bridge), and not one of somebody
+    else's that begins so."""
+    mark, *network = alias.split(" ")
+    return mark == "podwire" and len(network) == 1 and network[0] != ""
+
+
+def tunnel_name(version: int, vni: int, port: int) -> str:
+    """Of the link to other nodes over an IP version. Another VNI or port is another link, because
+    the kernel cannot change them: then the new one is there before the old one goes. And a link
+    whose name does not follow from what it is, is somebody else's."""
+    name = digest(str(vni), str(port), size=TUNNEL_DIGEST_BYTES)
+    return f"{TUNNEL_PREFIX}{version}-{name}"
 
 
 def _marked(mark: str, *who: str) -> str:

@@ -169,6 +169,24 @@ def test_what_was_cut_off_before_is_rolled_back_at_the_start(
     assert left(before, snapshot().without(r"/agent\.")) == []
 
 
+def test_a_record_that_is_broken_keeps_no_other_from_being_rolled_back(node: Node) -> None:
+    """One that is no file at all, and one that tells of an address that is none, come first."""
+    broken, good = sorted((node.pod(), node.pod()), key=lambda pod: pod.container_id)
+    folder = node.path("/run/podwire/attachments/net")
+    for pod, changes in ((broken, {"addresses": ["10.244.0.x"]}), (good, {})):
+        node.plugin("podwire", env("ADD", pod), conf()).ok()
+        file = folder / f"{pod.container_id}:eth0"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "phase": "pending", **changes}))
+    (folder / "0:eth0").mkdir()
+    with running(node) as agent:
+        wait_until(lambda: len(agent.rounds("recovery")) == 3, "the agent has gone through all")
+        assert good.links() == set()
+        done, torn, wrong = agent.rounds("recovery")
+        assert torn.startswith("the record net/0:eth0: the attachment's record cannot be read")
+        assert wrong.startswith(f"the record net/{broken.container_id}:eth0: ValueError: ")
+        assert done.startswith(f"eth0 of {good.container_id}: ")
+
+
 def test_a_stop_finishes_what_is_under_way(node: Node, call: Call, launcher: Path) -> None:
     pods = [node.pod() for _ in range(12)]
     with running(node) as agent:

@@ -12,6 +12,11 @@ from tests.support.node import wait_until
 
 FOLDER = "/etc/cni/net.d"
 TEMPLATE = "/run/template.json"
+MINE = {
+    "cniVersion": "1.0.0",
+    "name": "mine",
+    "plugins": [{"type": "podwire", "mode": "ptp", "ipam": {"ranges": "${ranges}"}}],
+}
 
 
 def says(member: Member, words: str) -> None:
@@ -89,11 +94,7 @@ def test_what_stands_in_its_way_is_told(fabric: Fabric) -> None:
     """A full disk, a template that is no good, and somebody's list that goes before it."""
     a = fabric.join("a")
     folder, template = a.node.path(FOLDER), a.node.path(TEMPLATE)
-    made = {
-        "cniVersion": "1.0.0",
-        "name": "mine",
-        "plugins": [{"type": "podwire", "mode": "ptp", "ipam": {"ranges": "${ranges}"}}],
-    }
+    made = dict(MINE)
     template.write_text(json.dumps(made))
     folder.mkdir()
     a.node.run("mount", "-o", "remount,size=4k", "/etc/cni")
@@ -117,8 +118,32 @@ def test_what_stands_in_its_way_is_told(fabric: Fabric) -> None:
     (folder / "05-theirs.conflist").unlink()
     wait_until(a.ready, "it is ready again")
     assert (a.conflist() or {})["name"] == "renamed"
+    template.write_text("{")
+    note = "note: conflist: the template is no good: /run/template.json is not JSON"
+    says(a, note)
+    assert a.page("/readyz")[0] == 200
+    assert "podwire_cluster_conflist_template 0.0" in a.page("/metrics")[1]
+    assert (a.conflist() or {})["name"] == "renamed"
     a.end()
     assert a.conflist() is not None, "by the usual policy it is kept"
+
+
+def test_an_agent_whose_template_is_bad_from_the_beginning_serves_and_writes_no_list(
+    fabric: Fabric, launcher: Path
+) -> None:
+    a, _b = fabric.join("a"), fabric.join("b")
+    template = a.node.path(TEMPLATE)
+    template.write_text("{")
+    fabric.write(backend="host-gw")
+    a.start(conflist={"template": TEMPLATE})
+    says(a, "conflist: the template is no good: /run/template.json is not JSON")
+    assert a.page("/readyz")[0] == 503
+    wait_until(lambda: "10.244.2.0/24" in a.node.run("ip", "route").stdout, "the routes are there")
+    assert a.conflist() is None
+    template.write_text(json.dumps({**MINE, "name": "late"}))
+    wait_until(a.ready, "it is ready")
+    assert (a.conflist() or {})["name"] == "late"
+    a.end()
 
 
 def _warned(member: Member, words: str) -> bool:

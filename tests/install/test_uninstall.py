@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cni_plugin.model.names import tunnel_name
 from tests.install.kit import install
 from tests.support import agent as agents
 from tests.support import need
@@ -92,7 +93,9 @@ def _use_all(installed: Installed) -> None:
     for words in ("-P FORWARD DROP", "-N PODWIRE-FORWARD", "-A FORWARD -j PODWIRE-FORWARD"):
         node.run("iptables-nft", *words.split())
     if need.has_link_kind("vxlan"):
-        node.configure("link add podwire4-test type vxlan id 7 dstport 8472")
+        ours = f"{tunnel_name(4, 7, 8472)} type vxlan id 7 dstport 8472 local 192.0.2.1"
+        node.configure(f"link add {ours}")
+        node.configure("link add podwire-foreign type vxlan id 8 dstport 8472 local 192.0.2.1")
     node.configure("route add 10.244.9.0/24 dev cni0 proto 113")
     node.configure("link add foreign type bridge")
     node.run("ip", "link", "set", "foreign", "up", "alias", "podwire is what this is not")
@@ -118,6 +121,8 @@ def test_nothing_is_left_and_others_things_are_untouched(
     assert "PODWIRE" not in str(came)
     assert any("10.244.7.0/24" in line for line in came)
     assert not any("10.244.8.0/24" in line for line in came)
+    if need.has_link_kind("vxlan"):
+        assert any("podwire-foreign" in line for line in came)
     root = installed.bare.path
     assert [path.name for path in installed.net_dir.iterdir()] == ["05-other.conflist"]
     assert not (root / "opt/podwire").exists()

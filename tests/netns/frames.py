@@ -18,6 +18,7 @@ from tests.support.node import Node, Pod
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
+ALL_ROUTERS, ALL_ROUTERS_MAC = "ff02::2", "33:33:00:00:00:02"
 UDP, ICMPV6 = 17, 58
 
 
@@ -90,6 +91,19 @@ def neighbour_advert(source: str, to: str, target: str, mac: str) -> bytes:
     """Solicited, overriding: `target is at mac`."""
     rest = struct.pack("!I", 0x60000000) + _ip(target) + b"\x02\x01" + _mac(mac)
     return icmp6(source, to, 136, rest)
+
+
+def duplicate_probe(target: str) -> tuple[str, bytes]:
+    """`Has anybody target?`, asked by nobody: the MAC of the group it goes to, and the packet."""
+    low = _ip(target)[-3:]
+    group = f"ff02::1:ff{low[0]:02x}:{low[1]:02x}{low[2]:02x}"
+    to = f"33:33:ff:{low.hex(':')}"
+    return to, icmp6("::", group, 135, bytes(4) + _ip(target))
+
+
+def router_solicit() -> bytes:
+    """`Is there a router?`, before there is an address."""
+    return icmp6("::", ALL_ROUTERS, 133, bytes(4))
 
 
 def router_advert(source: str, mac: str) -> bytes:

@@ -168,6 +168,26 @@ def test_what_a_departed_node_left_goes_after_a_restart_but_not_before_the_sourc
 
 
 @BACKENDS
+def test_a_newcomer_within_a_used_range_does_not_take_it_down_also_after_a_restart(
+    subject: Callable[[str], Subject], backend: str, node: Place
+) -> None:
+    newcomers = [
+        peer(number, addresses=(ip_address(inner),))
+        for number, inner in ((3, "10.244.2.9"), (4, "2001:db8:244:2::9"), (5, "10.244.1.9"))
+    ]
+    told = Cluster((*newcomers, peer(1), peer(2)))
+    first = subject(backend)
+    first.run(cluster(2))
+    before = node.routes(), node.routes(6)
+    for one in (first, subject(backend)):
+        report = one.run(told)
+        refused = {(one.node, one.reason) for one in report.refused if one.reason != "unreachable"}
+        assert refused == {(f"node-{number}", "inside-node-range") for number in (3, 4, 5)}
+        assert report.reasons == ()
+        assert (node.routes(), node.routes(6)) == before
+
+
+@BACKENDS
 def test_routes_of_others_stay_as_they_are(
     subject: Callable[[str], Subject], backend: str, node: Place
 ) -> None:

@@ -145,6 +145,17 @@ def test_a_burst_smaller_than_a_frame_lets_frames_pass(node: Node) -> None:
     assert limited.gets() < SLOW
 
 
+@pytest.mark.parametrize("filled", [4294967295, 34359738359])
+def test_a_burst_that_the_runtime_only_fills_in_lets_the_limit_bite_at_once(
+    node: Node, filled: int
+) -> None:
+    asked = LIMITS | dict.fromkeys(("ingressBurst", "egressBurst"), filled)
+    limited = Limited(node, conf(**CAPABILITY), bandwidth=asked)
+    for measured in (limited.gets(), limited.sends()):
+        assert RATE / 4 < measured < 2 * RATE  # a quarter of what is sent is the burst
+    limited.network.check(limited.pod)
+
+
 # as others see it --------------------------------------------------------------------------------
 
 

@@ -10,17 +10,20 @@ import pytest
 
 from tests.netns.frames import (
     ALL_NODES_MAC,
+    ALL_ROUTERS_MAC,
     ARP,
     IPV4,
     IPV6,
     LAST,
     Host,
     arp,
+    duplicate_probe,
     ethernet,
     hearing,
     neighbour_advert,
     redirect,
     router_advert,
+    router_solicit,
     send,
     udp4,
     udp6,
@@ -39,10 +42,12 @@ FORGED = (
     "MAC with the own IPv4 source", "MAC with the own IPv6 source", "unspecified IPv4 source",
     "ARP answer for the gateway", "ARP request as the gateway", "ARP sender MAC",
     "neighbour advertisement for the gateway", "router advertisement", "redirect",
+    "duplicate probe for the neighbour", "duplicate probe for its link-local address",
     "VLAN tag", "foreign protocol",
 )  # fmt: skip
 HONEST = (
     "IPv4", "IPv6", "ARP answer", "ARP probe", "neighbour advertisement", "DHCP discover",
+    "duplicate probe", "link-local duplicate probe", "router solicitation",
 )  # fmt: skip
 
 
@@ -51,7 +56,14 @@ def _link_local(place: Node | Pod, link: str) -> str:
     return found.split("/")[0]
 
 
-def _frames(me: Host, own_link_local: str, other: Host, via: str) -> dict[str, bytes]:
+def _probe(me: Host, target: str) -> bytes:
+    to, packet = duplicate_probe(target)
+    return ethernet(to, me.mac, IPV6, packet)
+
+
+def _frames(
+    me: Host, own_link_local: str, other: Host, others_link_local: str, via: str
+) -> dict[str, bytes]:
     """Everything the pod `me` tries on `other`. via: the MAC of the next hop."""
 
     def v4(source: str, text: str, mac: str = me.mac, port: int = 9) -> bytes:
@@ -88,6 +100,8 @@ def _frames(me: Host, own_link_local: str, other: Host, via: str) -> dict[str, b
         "redirect": ethernet(
             other.mac, me.mac, IPV6, redirect(own_link_local, other.ip6, me.ip6, OUTSIDE6)
         ),
+        "duplicate probe for the neighbour": _probe(me, other.ip6),
+        "duplicate probe for its link-local address": _probe(me, others_link_local),
         "VLAN tag": tagged[:12] + tag + tagged[12:],
         "foreign protocol": ethernet(other.mac, me.mac, 0x88B5, b"local experiment"),
         "IPv4": v4(me.ip4, "honest 4"),
@@ -101,6 +115,9 @@ def _frames(me: Host, own_link_local: str, other: Host, via: str) -> dict[str, b
         "neighbour advertisement": ethernet(
             other.mac, me.mac, IPV6, neighbour_advert(me.ip6, other.ip6, me.ip6, me.mac)
         ),
+        "duplicate probe": _probe(me, me.ip6),
+        "link-local duplicate probe": _probe(me, own_link_local),
+        "router solicitation": ethernet(ALL_ROUTERS_MAC, me.mac, IPV6, router_solicit()),
         "DHCP discover": v4("0.0.0.0", "discover", port=67),
         LAST: v4(me.ip4, LAST),
     }  # fmt: skip
@@ -124,7 +141,8 @@ class Scene:
         if document["mode"] == "ptp":
             via = self.results[0]["interfaces"][0]["mac"]
         self.link_local = _link_local(self.pods[0], "eth0")
-        self.sent = _frames(self.hosts[0], self.link_local, self.hosts[1], via)
+        others = _link_local(self.pods[1], "eth0")
+        self.sent = _frames(self.hosts[0], self.link_local, self.hosts[1], others, via)
 
     def arrived(self, frames: dict[str, bytes] | None = None) -> set[str]:
         """The names of the frames that the second pod hears. LAST must be the last of them."""
@@ -234,6 +252,8 @@ table inet probe {
         icmpv6 type nd-redirect counter comment "redirect"
         icmpv6 type nd-neighbor-advert
             @th,64,128 0x20010db8024400000000000000000001 counter comment "advertisement"
+        ip6 saddr :: icmpv6 type nd-neighbor-solicit
+            @th,64,128 0x20010db8024400000000000000000001 counter comment "duplicate probe"
     }
 }"""
 
@@ -257,6 +277,7 @@ def _passed_to_the_node(node: Node, document: Json) -> set[str]:
                     IPV6,
                     neighbour_advert(mine.ip6, GATEWAY6, GATEWAY6, mine.mac),
                 ),
+                _probe(mine, GATEWAY6),
                 scene.sent[LAST],
             ),
         )
@@ -277,7 +298,7 @@ def test_a_guarded_link_passes_no_false_neighbour_discovery(node: Node) -> None:
 
 def test_without_anti_spoofing_the_node_hears_false_neighbour_discovery(node: Node) -> None:
     passed = _passed_to_the_node(node, conf("ptp", (4, 6), antiSpoofing=False))
-    assert passed == {"router advertisement", "redirect", "advertisement"}
+    assert passed == {"router advertisement", "redirect", "advertisement", "duplicate probe"}
 
 
 def test_a_false_arp_answer_on_a_routed_link_changes_nothing(node: Node) -> None:

@@ -15,6 +15,7 @@ from cni_plugin.kernel.execute import Outcome, apply
 from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.namespace import inside
 from cni_plugin.kernel.places import Places
+from cni_plugin.model.names import tunnel_name
 from cni_plugin.model.objects import (
     CLUSTER_PROTOCOL,
     HOST,
@@ -34,7 +35,7 @@ from tests.support import need
 from tests.support.node import Node
 
 MAC, PEER_MAC = "02:00:5e:00:00:01", "02:00:5e:00:00:02"
-TUNNEL = {4: "podwire4-test", 6: "podwire6-test"}
+TUNNEL = {version: tunnel_name(version, 112, 8472) for version in (4, 6)}
 LOCAL = {4: "192.0.2.1", 6: "2001:db8:1::1"}
 PEER = {4: "192.0.2.2", 6: "2001:db8:1::2"}
 OWN = {4: "10.244.1.0/32", 6: "2001:db8:244:1::/128"}
@@ -99,6 +100,36 @@ def _apply(steps: Iterable[Step]) -> Outcome:
 def _make(objects: Iterable[Obj]) -> Outcome:
     objects = tuple(objects)
     return _apply(diff(objects, _look(objects)))
+
+
+@pytest.mark.parametrize("name", ["podwire4-vpn", "podwire", TUNNEL[6], tunnel_name(4, 113, 8472)])
+def test_a_tunnel_whose_name_does_not_follow_from_what_it_is_is_somebody_elses(
+    node: Node, do: Do[object], name: str
+) -> None:
+    node.configure(f"link add {name} type vxlan id 112 dstport 8472 local 192.0.2.1 nolearning")
+    node.configure(f"link set {name} up alias podwire")
+    node.configure(f"addr add 10.244.1.0/32 dev {name}")
+    assert do(lambda: _look([])) == {}
+
+
+def test_a_tunnel_is_podwires_before_it_has_its_alias(node: Node, do: Do[object]) -> None:
+    node.configure(f"link add {TUNNEL[4]} type vxlan id 112 dstport 8472 local 192.0.2.1")
+    assert ("Vxlan", TUNNEL[4]) in do(lambda: _look([]))  # type: ignore[operator]
+
+
+def test_a_bridge_whose_alias_only_begins_as_podwires_is_somebody_elses(
+    node: Node, do: Do[object]
+) -> None:
+    for number, words in enumerate(("podwire net", "podwire is what this is not", "podwire")):
+        node.configure(f"link add br{number} type bridge")
+        node.run("ip", "link", "set", f"br{number}", "alias", words)
+        node.configure(f"addr add 10.244.{number}.1/24 dev br{number}")
+
+    def gateways() -> object:
+        with closing(Host()) as host:
+            return cluster.look(host).gateways
+
+    assert do(gateways) == (("br0", ip_interface("10.244.0.1/24")),)
 
 
 @VERSIONS

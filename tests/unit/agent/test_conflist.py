@@ -207,14 +207,80 @@ def test_the_templates_file_is_followed_and_a_bad_one_changes_nothing(
         assert "mode" not in world.plugin
         template.write_text("{")
         await until(lambda: world.told("the template is no good") == ["warning"], "it is told")
+        (note,) = world.readiness.notes()
+        assert note.startswith(f"note: conflist: the template is no good: {template} is not JSON")
+        assert world.totals.template is False
         world.keeper.ready(A, 1430)
         await until(lambda: world.plugin["mtu"] == 1430, "values are followed all the same")
         assert not world.reason()
+        assert world.totals.conflist is True
         better = {**TEMPLATE, "plugins": [{**TEMPLATE["plugins"][0], "mode": "ptp"}]}  # type: ignore[dict-item]
         template.write_text(json.dumps(better))
         await until(lambda: world.plugin.get("mode") == "ptp", "the new one is used")
+        await until(lambda: world.totals.template is True, "and counted")
+        assert world.readiness.notes() == ()
 
     happen(story, template=str(template))
+
+
+def test_one_that_is_bad_from_the_beginning_leaves_the_list_as_it_is(
+    happen: Happen, tmp_path: Path
+) -> None:
+    template = tmp_path / "t.json"
+
+    async def story(world: World) -> None:
+        world.file.parent.mkdir()
+        world.file.write_text("of the agent before")
+        assert world.told(f"the template is no good: {template}: No such file") == ["error"]
+        assert f"{world.file} is left as it is" in world.reason()
+        template.write_text(json.dumps({**TEMPLATE, "name": 5}))
+        world.keeper.ready(A, 1450)
+        await until(lambda: "name is 5" in world.reason(), "it says what is wrong now")
+        await asyncio.sleep(0.2)
+        assert world.file.read_text() == "of the agent before"
+        assert (world.totals.conflist, world.totals.template) == (False, False)
+        template.write_text(json.dumps(TEMPLATE))
+        await until(lambda: not world.reason(), "it is ready")
+        assert world.plugin["mtu"] == 1450
+
+    happen(story, template=str(template))
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError(), KeyError("x")])
+def test_whatever_a_template_raises_it_goes_on(
+    happen: Happen, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def read(_conf: ConflistConfig) -> Mapping[str, Any]:
+        raise error
+
+    async def story(world: World) -> None:
+        world.keeper.ready(A, 1450)
+        await until(lambda: not world.reason(), "it is ready")
+        with monkeypatch.context() as patched:
+            patched.setattr(ConflistConfig, "read_template", read)
+            await until(world.readiness.notes, "it is told")
+            assert type(error).__name__ in world.readiness.notes()[0]
+            world.file.unlink()
+            await until(world.file.exists, "it is looked after all the same")
+        await until(lambda: not world.readiness.notes(), "all is well again")
+        assert not world.reason()
+
+    happen(story, template=TEMPLATE)
+
+
+def test_values_that_no_template_can_have_are_told_and_it_goes_on(happen: Happen) -> None:
+    async def story(world: World) -> None:
+        world.keeper.ready(A, 1450)
+        await until(lambda: not world.reason(), "it is ready")
+        good = world.file.read_bytes()
+        world.keeper.ready(A._replace(pod_cidrs=(ip_network("10.244.1.1/32"),)), 1450)
+        await until(lambda: "cannot be kept: " in world.reason(), "it says so")
+        assert world.file.read_bytes() == good
+        world.keeper.ready(A, 1400)
+        await until(lambda: not world.reason(), "it is ready again")
+        assert world.plugin["mtu"] == 1400
+
+    happen(story)
 
 
 @pytest.mark.parametrize(("policy", "left"), [("keep", True), ("remove", False)])

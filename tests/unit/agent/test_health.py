@@ -28,6 +28,14 @@ def test_a_reason_is_one_line_and_the_last_one_counts() -> None:
     assert ready.reasons() == ("rounds: second line",)
 
 
+def test_a_note_is_no_reason_and_goes_when_it_is_empty() -> None:
+    ready = Readiness()
+    ready.note("conflist", "worth a\nlook")
+    assert (ready.reasons(), ready.notes()) == ((), ("note: conflist: worth a look",))
+    ready.note("conflist", "")
+    assert ready.notes() == ()
+
+
 def test_who_answers_is_alive() -> None:
     assert Pulse([Watched("lane", lambda done: done(), int)], LIMIT_S).stuck() == ()
 

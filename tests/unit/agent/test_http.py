@@ -92,3 +92,17 @@ def test_a_client_that_does_not_read_loses_its_place(tmp_path: Path) -> None:
             assert get(path, "/healthz") == (200, "ok\n")
     finally:
         served.close()
+
+
+def test_notes_stand_below_what_counts_and_only_on_readyz(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    reasons: list[str] = []
+    app = application("", lambda: tuple(reasons), lambda: tuple(reasons), lambda: ("note: a: b",))
+    served = Http(f"unix:{tmp_path / 'http.sock'}", app)
+    try:
+        assert get(tmp_path / "http.sock", "/readyz") == (200, "ok\nnote: a: b\n")
+        assert get(tmp_path / "http.sock", "/healthz") == (200, "ok\n")
+        reasons.append("c: d")
+        assert get(tmp_path / "http.sock", "/readyz") == (503, "c: d\nnote: a: b\n")
+    finally:
+        served.close()

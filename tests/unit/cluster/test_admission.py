@@ -123,6 +123,45 @@ def test_a_large_range_does_not_take_what_others_have() -> None:
     assert found.peers[1:] == tuple(small)
 
 
+@pytest.mark.parametrize("address", ["10.244.2.9", "2001:db8:244:2::9"])
+def test_a_newcomer_whose_address_lies_in_a_used_range_is_the_one_that_is_refused(
+    address: str,
+) -> None:
+    peer = node("b", ["10.244.2.0/24", "2001:db8:244:2::/64"], ["192.0.2.2", "2001:db8:1::2"])
+    other = "2001:db8:1::3" if "." in address else "192.0.2.3"
+    newcomer = node("a", ["10.244.3.0/24"], [address, other])
+    first = admitted(peer)
+    for before in (first, admitted(newcomer, peer, before=first)):
+        found = admitted(newcomer, peer, before=before)
+        assert found.peers == (newcomer._replace(addresses=newcomer.addresses[1:]), peer)
+        (refused,) = found.refused
+        assert (refused.node, refused.reason) == ("a", "inside-node-range")
+        assert f"{address} of a lies in" in refused.text
+    found = admitted(newcomer, before=first)
+    assert (found.peers, found.refused) == ((newcomer,), ()), "when the range is gone it is used"
+
+
+def test_nor_does_a_newcomer_take_this_nodes_range() -> None:
+    newcomer = node("a", ["10.244.3.0/24"], ["10.244.1.9"])
+    found = admitted(newcomer, before=admitted())
+    assert (found.me, found.peers[0].addresses) == (ME, ())
+
+
+@pytest.mark.parametrize(
+    ("range_", "addresses", "others"),
+    [
+        ("10.244.2.0/24", ["10.244.2.9"], []),  # its own address
+        ("192.0.2.0/30", [], []),  # this node's
+        ("10.244.2.0/24", [], ["10.244.2.9"]),  # any, of a range that is new
+    ],
+)
+def test_otherwise_the_range_is(range_: str, addresses: list[str], others: list[str]) -> None:
+    peer, third = node("b", [range_], addresses), node("c", [], others)
+    before = {} if others else {"b": peer.pod_cidrs}
+    found = admit(Cluster((peer, third, ME)), "me", Rules(), (), before)
+    assert [(one.node, one.reason) for one in found.refused] == [("b", "contains-node-address")]
+
+
 @pytest.mark.parametrize(
     "address",
     ["0.0.0.0", "127.0.0.1", "224.0.0.1", "::1", "fe80::1", "ff02::1", "::ffff:192.0.2.2"],

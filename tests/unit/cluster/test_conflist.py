@@ -266,6 +266,7 @@ def test_the_agents_config_needs_the_templates_file(tmp_path):
     with pytest.raises(InvalidNetworkConfig) as caught:
         read_config(str(path))
     assert f'template is "{tmp_path}/t.json", which cannot be read: No such' in str(caught.value)
+    assert read_config(str(path), files=False).cluster is not None
     (tmp_path / "t.json").write_bytes(template())
     found = read_config(str(path)).cluster
     assert found is not None

@@ -64,6 +64,34 @@ def test_lists_of_the_network_hold_for_the_runtimes_limits() -> None:
     assert effective(Bandwidth(), asked) == asked
 
 
+@pytest.mark.parametrize("filled", [(1 << 32) - 1, 8 * ((1 << 32) - 1) - 1, (1 << 31) - 1])
+def test_a_burst_that_the_runtime_only_fills_in_follows_from_the_rate(filled: int) -> None:
+    asked = {"ingressRate": 8_000_000, "ingressBurst": filled, "egressRate": 4000}
+    runtime = conf(runtimeConfig={"bandwidth": asked | {"egressBurst": 400}}).runtime.bandwidth
+    assert effective(Bandwidth(), runtime) == Bandwidth(8_000_000, 800_000, 4000, 400)
+    written = conf(ingressRate=8_000_000, ingressBurst=filled).bandwidth
+    assert effective(written, runtime) == written, "what an administrator wrote means itself"
+
+
+def test_one_beside_it_means_itself() -> None:
+    asked = Bandwidth(8_000_000, (1 << 32) - 2, 8_000_000, 1 << 31)
+    assert effective(Bandwidth(), asked) == asked
+
+
+def test_the_fastest_rate_has_a_burst_that_fits() -> None:
+    asked = Bandwidth((1 << 63) - 1, (1 << 32) - 1)
+    assert effective(Bandwidth(), asked).ingress_burst // 8 == (1 << 32) - 2
+
+
+@pytest.mark.parametrize("where", ["", "runtimeConfig.bandwidth."])
+def test_the_largest_burst_is_the_reference_plugins(where: str) -> None:
+    """Which compares whole bytes: bandwidth/main.go, validateRateAndBurst."""
+    largest = 8 * ((1 << 32) - 1) - 1
+    conf(**_keys(where, {"ingressRate": 8000, "ingressBurst": largest}))
+    error = refused(**_keys(where, {"ingressRate": 8000, "ingressBurst": largest + 1}))
+    assert error.msg.startswith(f"{where}ingressBurst is ")
+
+
 RUNTIME_AND_CONFIG = pytest.mark.parametrize("where", ["", "runtimeConfig.bandwidth."])
 
 

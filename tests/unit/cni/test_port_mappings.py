@@ -54,6 +54,10 @@ def test_what_runtimes_send(changes: dict[str, Any], expected: PortMapping) -> N
     ("mappings", "code", "told"),
     [
         ("80", 7, 'runtimeConfig.portMappings is "80", accepted: an array of at most 256'),
+        ({}, 7, "runtimeConfig.portMappings is {}, accepted: an array of at most 256 mappings"),
+        ("", 7, 'runtimeConfig.portMappings is "", accepted: an array of at most 256'),
+        (0, 7, "runtimeConfig.portMappings is 0, accepted: an array of at most 256"),
+        (False, 7, "runtimeConfig.portMappings is false, accepted: an array of at most 256"),
         ([80], 7, "runtimeConfig.portMappings[0] is 80, accepted: an object with hostPort and"),
         ([asked(hostPort=0)], 7, "runtimeConfig.portMappings[0].hostPort is 0, accepted: a port"),
         ([asked(hostPort=65536)], 7, "runtimeConfig.portMappings[0].hostPort is 65536"),
@@ -88,6 +92,22 @@ def test_what_is_refused(mappings: Any, code: int, told: str) -> None:
     found, warnings = parse_conf(document, lenient=True)  # clean-up goes on
     assert found.runtime.port_mappings == ()
     assert warnings
+
+
+@pytest.mark.parametrize("runtime", [{}, {"portMappings": None}, {"portMappings": []}])
+def test_what_asks_for_nothing(runtime: dict[str, Any]) -> None:
+    document = BASE | {"runtimeConfig": runtime}
+    assert parse_conf(document)[0].runtime.port_mappings == ()
+    assert problems(document) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"), [({}, False), ("", False), (0, False), (None, True), ([], True)]
+)
+def test_the_schema_says_the_same_of_the_whole(value: object, *, fits: bool) -> None:
+    document = BASE | {"runtimeConfig": {"portMappings": value}}
+    assert accepts(json_schema(), document) is fits
+    assert (problems(document) == []) is fits
 
 
 def test_the_same_port_of_another_protocol_or_version_or_address_is_another() -> None:

@@ -46,6 +46,10 @@ def test_the_guard_of_bridge_ports() -> None:
                 " iifname . icmpv6 taddr != @source6 drop"
             ),
             "meta protocol ip6 iifname . ip6 saddr @source6 return",
+            (
+                "meta protocol ip6 ip6 saddr :: meta l4proto ipv6-icmp icmpv6 type 135"
+                " iifname . icmpv6 taddr != @source6 drop"
+            ),
             "meta protocol ip6 ip6 saddr :: meta l4proto ipv6-icmp return",
             "drop",
         ],
@@ -62,6 +66,10 @@ def test_the_guard_of_bridge_ports() -> None:
                 " iifname . ether saddr . icmpv6 taddr != @own6 drop"
             ),
             "meta protocol ip6 iifname . ether saddr . ip6 saddr @own6 return",
+            (
+                "meta protocol ip6 ip6 saddr :: meta l4proto ipv6-icmp icmpv6 type 135"
+                " iifname . ether saddr . icmpv6 taddr != @own6 drop"
+            ),
             "meta protocol ip6 ip6 saddr :: meta l4proto ipv6-icmp return",
             "drop",
         ],
@@ -93,6 +101,10 @@ def test_the_guard_of_routed_links() -> None:
                 " iifname . icmpv6 taddr != @source6 drop"
             ),
             "meta nfproto ipv6 iifname . ip6 saddr @source6 return",
+            (
+                "meta nfproto ipv6 ip6 saddr :: meta l4proto ipv6-icmp icmpv6 type 135"
+                " iifname . icmpv6 taddr != @source6 drop"
+            ),
             "meta nfproto ipv6 ip6 saddr :: meta l4proto ipv6-icmp return",
             "drop",
         ],
@@ -107,6 +119,10 @@ def test_the_guard_of_routed_links() -> None:
                 " iifname . ether saddr . icmpv6 taddr != @own6 drop"
             ),
             "meta nfproto ipv6 iifname . ether saddr . ip6 saddr @own6 return",
+            (
+                "meta nfproto ipv6 ip6 saddr :: meta l4proto ipv6-icmp icmpv6 type 135"
+                " iifname . ether saddr . icmpv6 taddr != @own6 drop"
+            ),
             "meta nfproto ipv6 ip6 saddr :: meta l4proto ipv6-icmp return",
             "drop",
         ],

@@ -65,6 +65,23 @@ def test_an_alias_tells_whose_the_link_is_and_fits_the_kernel() -> None:
 
 
 @pytest.mark.parametrize(
+    ("alias", "ours"),
+    [
+        ("podwire net", True),
+        ("podwire a.b_c-1", True),
+        ("podwire", False),
+        ("podwire ", False),
+        ("podwire is nice", False),
+        ("podwire net c0 eth0", False),
+        ("podwirenet x", False),
+        ("", False),
+    ],
+)
+def test_a_bridge_is_ours_by_its_whole_alias(alias: str, *, ours: bool) -> None:
+    assert names.is_bridge_mark(alias) == ours
+
+
+@pytest.mark.parametrize(
     ("mac", "address"),
     [
         ("02:00:5e:00:00:01", "fe80::5eff:fe00:1"),
