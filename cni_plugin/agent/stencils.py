@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from cni_plugin.agent.ground import Ground, Hear, Lookout
@@ -13,6 +14,9 @@ from cni_plugin.kernel.host import Host
 from cni_plugin.kernel.host_ports import CONNECTIONLESS
 
 KINDS_MAX = 32  # of ADDs that are remembered
+KEPT_S = 60.0  # a kind that was asked for within is not given up for another one
+SIGHTS_MAX = 256  # kinds that were seen once
+PORTS_MAX = 16  # of one pod: with many, what a stencil is cut by is found elsewhere by chance, too
 STUMBLES_MAX, REST_CALLS = 3, 100
 Name = tuple[int, Kind]  # of a config, by its id, and a kind of its ADDs
 
@@ -72,6 +76,8 @@ class Stencils:
         self._hear = hear
         self._ready: dict[Name, list[Ready]] = {}  # with and without the network's chain
         self._lookouts: dict[Name, Lookout] = {}
+        self._used_s: dict[Name, float] = {}  # on the monotonic clock; who waited longest first
+        self._sights: set[Name] = set()
         self._luck = Luck()
         self._fit: dict[int, tuple[NetConf, bool]] = {}  # kept alive: the id stays its own
 
@@ -91,11 +97,11 @@ class Stencils:
         name = id(conf), kind
         if not self._luck.may_try(name):
             return None
-        lookout = self._lookouts.get(name)
+        lookout = self._lookouts.get(name) or self._lookout(name, conf, kind)
         if lookout is None:
-            if len(self._lookouts) >= KINDS_MAX:
-                self._forget(next(iter(self._lookouts)))
-            lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
+            return None
+        self._used_s.pop(name, None)
+        self._used_s[name] = time.monotonic()
         ground = lookout.ground()
         if ground is None:
             return None
@@ -124,10 +130,30 @@ class Stencils:
         for lookout in self._lookouts.values():
             lookout.close()
         self._lookouts.clear()
+        self._used_s.clear()
+        self._sights.clear()
         self._ready.clear()
         self._luck.forget()
 
+    def _lookout(self, name: Name, conf: NetConf, kind: Kind) -> Lookout | None:
+        """None: it would not pay. To cut a stencil takes as long as an ADD the general way, so what
+        one pod alone asks for has none; and where there are more kinds than places, those that have
+        one keep it."""
+        if kind.asked != RuntimeConf() and name not in self._sights:
+            if len(self._sights) >= SIGHTS_MAX:
+                self._sights.clear()
+            self._sights.add(name)
+            return None
+        if len(self._lookouts) >= KINDS_MAX:
+            oldest = next(iter(self._used_s))
+            if time.monotonic() - self._used_s[oldest] < KEPT_S:
+                return None
+            self._forget(oldest)
+        lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
+        return lookout
+
     def _forget(self, name: Name) -> None:
+        self._used_s.pop(name, None)
         self._lookouts.pop(name).close()
         self._ready.pop(name, None)
 
@@ -135,7 +161,7 @@ class Stencils:
 def _asks_little(asked: RuntimeConf) -> bool:
     """UDP and SCTP ports take a walk through all connections of the node: too long for one thread
     that others wait for."""
-    if asked.ips or asked.mac or asked.aliases:
+    if asked.ips or asked.mac or asked.aliases or len(asked.port_mappings) > PORTS_MAX:
         return False
     return all(mapping.protocol not in CONNECTIONLESS for mapping in asked.port_mappings)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cni_plugin.agent.stencils import KINDS_MAX, PORTS_MAX
 from tests.agent.conftest import Call
 from tests.agent.test_swift import ALONE, OFF, quick, settled
 from tests.netns.kit import MODES, address, conf, host_end, ipam, left, listening, seen_as
@@ -40,14 +41,15 @@ def test_each_has_its_own_port_and_nothing_is_left(
     document = conf(mode, versions, ipMasq=True, **CAPABLE)
     for version in versions:
         node.configure(f"address add {NODE[version]} dev lo")
-    settled(agent, node, asking(document, (7000, WEB, "tcp"), limits=LIMITS))
+    for port in (7000, 7100):  # the second of a kind is worth a stencil
+        settled(agent, node, asking(document, (port, WEB, "tcp"), limits=LIMITS))
     before = snapshot()
     pods = [node.pod(), node.pod()]
     wishes = [
         asking(document, (7001 + number, WEB + number, "tcp"), limits=LIMITS) for number in (0, 1)
     ]
     results = [agent.run("ADD", *one) for one in zip(pods, wishes, strict=True)]
-    assert quick(agent, 3) == [False, True, True]
+    assert quick(agent, 4) == [False, False, True, True]
     for number, pod in enumerate(pods):
         with_result = {**wishes[number], "prevResult": results[number]}
         agent.run("CHECK", pod, with_result)
@@ -67,11 +69,11 @@ def test_a_quick_one_and_another_make_the_same(node: Node, agent: Agent, call: C
     wish = asking(document, *ports, limits={**LIMITS, "unshapedSubnets": ["192.0.2.0/24"]})
     pod = node.pod()
     found = []
-    for environ in ({}, {}, OFF):
+    for environ in ({}, {}, {}, OFF):
         result = call("ADD", pod, wish, **environ).ok().json
         found.append(_shown(node, result))
         agent.run("DEL", pod, wish)
-    assert quick(agent, 2) == [False, True]
+    assert quick(agent, 3) == [False, False, True]
     for other in found[1:]:
         assert [*unified_diff(found[0], other, n=0)] == []
 
@@ -105,12 +107,12 @@ def _shown(node: Node, result: Json) -> list[str]:
 def test_limits_of_another_rate_are_another_kind(node: Node, agent: Agent) -> None:
     document = conf(**CAPABLE)
     settled(agent, node, asking(document, limits=LIMITS))
-    for rate in (10**8, 10**9, 10**8):
+    for rate in (10**8, 10**9, 10**8, 10**9):
         pod = node.pod()
         result = agent.run("ADD", pod, asking(document, limits={**LIMITS, "ingressRate": rate}))
         shown = node.run("tc", "qdisc", "show", "dev", host_end(result)).stdout
         assert {10**8: "rate 100Mbit", 10**9: "rate 1Gbit"}[rate] in shown
-    assert quick(agent, 4)[1:] == [True, True, True]
+    assert quick(agent, 5)[1:] == [False, False, True, True]
 
 
 def test_a_port_whose_connections_have_to_follow_is_none_of_its_business(
@@ -118,16 +120,35 @@ def test_a_port_whose_connections_have_to_follow_is_none_of_its_business(
 ) -> None:
     document = conf(**CAPABLE)
     settled(agent, node, asking(document, (53, 5353, "udp")))
-    for wish in (asking(document, (54, 5353, "udp")), asking(document, (55, 5353, "tcp"))):
-        agent.run("ADD", node.pod(), wish)
-    assert quick(agent, 3) == [False, False, True]
+    for port, protocol in ((54, "udp"), (55, "tcp"), (56, "tcp")):
+        agent.run("ADD", node.pod(), asking(document, (port, 5353, protocol)))
+    assert quick(agent, 4) == [False, False, False, True]
+
+
+def test_many_kinds_and_many_ports_are_no_slower_than_ever(node: Node, agent: Agent) -> None:
+    document = conf(**CAPABLE)
+    wishes = [asking(document, limits={**LIMITS, "ingressRate": 10**6 * n}) for n in range(1, 41)]
+    pod = node.pod()
+    settled(agent, node, document)
+    for wish in wishes * 3:
+        agent.run("ADD", pod, wish)
+        agent.run("DEL", pod, wish)
+    told = quick(agent, 121)[1:]
+    assert told[:40] == [False] * 40
+    assert told[80:] == [True] * KINDS_MAX + [False] * (40 - KINDS_MAX)
+    many = [asking(document, *((7000 + n, WEB, "tcp") for n in range(PORTS_MAX + 1)))] * 3
+    for wish in many:
+        agent.run("ADD", pod, wish)
+        agent.run("DEL", pod, wish)
+    assert quick(agent, 124)[121:] == [False] * 3
 
 
 def test_a_port_that_is_taken_costs_no_address(
     node: Node, agent: Agent, call: Call, snapshot: Snap
 ) -> None:
     document = conf(**CAPABLE)
-    settled(agent, node, asking(document, (7000, WEB, "tcp")))
+    for port in (7000, 7100):
+        settled(agent, node, asking(document, (port, WEB, "tcp")))
     first = agent.run("ADD", node.pod(), asking(document, (7001, WEB, "tcp")))
     before = snapshot()
     wish, late = asking(document, (7001, WEB, "tcp")), node.pod()
@@ -137,8 +158,8 @@ def test_a_port_that_is_taken_costs_no_address(
         assert answers[0].json == answers[1].json
         assert "host port 7001/tcp" in answers[0].json["msg"]
     assert left(before, snapshot()) == []
-    assert quick(agent, 5)[1:3] == [True, False]
-    assert address(first) == "10.244.0.3"
+    assert quick(agent, 6)[2:] == [True, False, False, False]
+    assert address(first) == "10.244.0.4"
 
 
 def test_a_wrong_wish_is_told_as_ever(node: Node, agent: Agent, call: Call, snapshot: Snap) -> None:
