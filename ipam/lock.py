@@ -44,17 +44,23 @@ def holders(descriptor: int) -> str:
     """`pid 1234 (host-local)` for each process that holds the lock, from /proc/locks.
 
     A lock line is `1: FLOCK  ADVISORY  WRITE 1234 08:01:131075 0 EOF`, a waiter has `->` after
-    the number. Matched by inode alone: the device number shown there is the file system's, which
-    stat does not tell on btrfs or overlayfs. A container does not see those of other PID
-    namespaces. Source: proc_locks(5).
+    the number. The device number shown there is the file system's, which stat does not tell on
+    btrfs or overlayfs: where no line has both numbers, the inode alone counts. A container does not
+    see those of other PID namespaces. Source: proc_locks(5).
     """
-    inode = str(os.fstat(descriptor).st_ino)
+    status = os.fstat(descriptor)
+    inode, device = (
+        str(status.st_ino),
+        f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}",
+    )
     try:
         lines = _read("/proc/locks").splitlines()
     except OSError as error:
         return f"unknown, /proc/locks cannot be read: {error.strerror}"
     fields = [line.split() for line in lines if " -> " not in line and " FLOCK " in line]
-    pids = [f[4] for f in fields if len(f) > 5 and f[5].rpartition(":")[2] == inode]
+    files = [(one[4], *one[5].rpartition(":")) for one in fields if len(one) > 5]
+    found = [(pid, where) for pid, where, _, number in files if number == inode]
+    pids = [pid for pid, where in found if where == device] or [pid for pid, _ in found]
     return ", ".join(f"pid {pid} ({_command(pid)})" for pid in dict.fromkeys(pids)) or UNSEEN
 
 
@@ -93,6 +99,9 @@ def _command(pid: str) -> str:
         words = _read(f"/proc/{pid}/cmdline").split("\0")
     except OSError:
         return "command unknown"
+    if "--argv0" in words:  # a loader's own arguments, the name, the program
+        name = words.index("--argv0") + 1
+        words = [*words[name : name + 1], *words[name + 2 :]]
     return " ".join(words).strip()[:200] or "command unknown"
 
 

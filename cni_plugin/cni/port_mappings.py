@@ -21,7 +21,7 @@ PORT_ACCEPTED = f"a port, 1 to {PORT_MAX}"
 PROTOCOL_ACCEPTED = "tcp, udp or sctp"
 MAPPINGS_ACCEPTED = f"an array of at most {MAPPINGS_MAX} mappings"
 MAPPING_ACCEPTED = "an object with hostPort and containerPort"
-HOST_IP_ACCEPTED = "empty, 0.0.0.0, :: or an address of the node"
+HOST_IP_ACCEPTED = "empty, 0.0.0.0, :: or an IP address, which should be the node's"
 NO_LOOPBACK = (
     "127.0.0.0/8 and ::1 lead to no pod, because routing them (route_localnet) would open what"
     " listens there to all pods; use another address of the node"

@@ -8,6 +8,11 @@ from cni_plugin.cni.errors import CNIError, InvalidNetworkConfig, UnsupportedFie
 from cni_plugin.cni.names import shown
 from ipam.lean_typing import NamedTuple
 
+OF_THE_CONFIG = "podwire validate FILE shows every problem of a config"
+OF_ONE_POD = (
+    "the runtime sends it for this one pod: look at the pod's ports (hostPort, hostIP) and its"
+    " bandwidth annotations"
+)
 _LISTED = 20  # problems that details repeat; a hostile config can hold a hundred thousand
 
 
@@ -50,7 +55,7 @@ def raise_problems(problems: Sequence[Problem]) -> None:
 
 def _details(problems: Sequence[Problem]) -> str:
     if len(problems) == 1:
-        return "podwire validate FILE shows every problem of a config"
+        return OF_ONE_POD if problems[0].path.startswith("runtimeConfig") else OF_THE_CONFIG
     listed = [f"{number}) {problem}" for number, problem in enumerate(problems[:_LISTED], 1)]
     more = len(problems) - len(listed)
     listed += [f"and {more} more"] if more else []

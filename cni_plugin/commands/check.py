@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_plugin.cni.errors import Damaged
+from cni_plugin.cni.errors import Damaged, InvalidNetworkConfig
 from cni_plugin.cni.values import Request, Result
 from cni_plugin.commands.standing import Standing, tolerant
 from cni_plugin.commands.state import desired_state
@@ -23,6 +23,7 @@ def check(request: Request, ports: Ports) -> None:
         ports.delegate(request, request.conf.ipam.type, "CHECK")
     conf, previous = request.conf, request.prev_result or Result()
     made = Standing(conf, request.attachment, request.pod, request.netns, previous)
+    _require_addresses(request, made.addressing)
     faults = list(_lease_faults(request, made.addressing, ports))
     with ports.netns(request.netns) as netns, ports.kernel(netns) as kernel:
         objects = desired_state(made.wiring(kernel.facts(conf))).objects
@@ -35,6 +36,16 @@ def check(request: Request, ports: Ports) -> None:
             f"{request.attachment.ifname} of {request.attachment.container_id} is not as ADD left"
             f" it: {faults[0]}",
             "; ".join(faults[1:]),
+        )
+
+
+def _require_addresses(request: Request, addressing: Result) -> None:
+    """A result without what ADD answers says nothing that could be compared."""
+    if request.conf.ipam is not None and not addressing.ips:
+        raise InvalidNetworkConfig(
+            f"prevResult has no address of {request.attachment.ifname}, accepted: the result of the"
+            " last ADD, which has one at least",
+            "SPEC, CHECK: the runtime must send the result of the last ADD",
         )
 
 

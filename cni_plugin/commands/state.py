@@ -5,6 +5,7 @@ from __future__ import annotations
 from cni_plugin import attach
 from cni_plugin.attach.wiring import Desired, Wiring, gateway_link
 from cni_plugin.cni.errors import InvalidNetworkConfig
+from cni_plugin.cni.problems import OF_ONE_POD
 from cni_plugin.filter import guard, masquerade, presence
 from cni_plugin.model.objects import (
     POD,
@@ -117,7 +118,8 @@ def _host_ports(wiring: Wiring) -> tuple[Obj, ...]:
         if mapping.host_ip is not None and mapping.host_ip.version not in versions:
             raise InvalidNetworkConfig(
                 f"runtimeConfig.portMappings[{index}].hostIP is {mapping.host_ip}, accepted: an"
-                f" address of IPv{versions[0]}, because the pod has no other"
+                f" address of IPv{versions[0]}, because the pod has no other",
+                OF_ONE_POD,
             )
     elements = host_ports.desired_elements(
         wiring.host_link,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.netns.kit import GATEWAY4, MODES, Json, address, conf, host_end, ipam
+from tests.netns.kit import GATEWAY4, MODES, Json, address, conf, env, host_end, ipam
 from tests.support.node import Node, Pod
 from tests.support.runtime import Failed, Runtime
 
@@ -263,3 +263,14 @@ def test_a_route_of_another_next_hop_is_named_with_both(node: Node) -> None:
     made = _made(node, conf(ipam=ipam("10.244.0.0/24")))
     made.pod.configure("route change default via 10.244.0.9")
     assert "gw wanted 10.244.0.1, found 10.244.0.9" in _complaint(made)
+
+
+@pytest.mark.parametrize("kept", [(), ("interfaces",), ("interfaces", "routes")])
+def test_a_result_that_says_nothing_is_refused(node: Node, kept: tuple[str, ...]) -> None:
+    made = _made(node, conf())
+    result = {key: made.result[key] for key in ("cniVersion", *kept)}
+    reply = node.plugin(
+        node.cni_bin / "podwire", env("CHECK", made.pod), {**conf(), "prevResult": result}
+    )
+    assert reply.json["code"] == 7
+    assert "prevResult has no address of eth0" in reply.json["msg"]

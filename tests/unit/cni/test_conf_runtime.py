@@ -9,7 +9,8 @@ import pytest
 
 from cni_plugin.cni.conf import parse_conf
 from cni_plugin.cni.conf_runtime import apply_args
-from cni_plugin.cni.errors import CNIError, InvalidEnvironment
+from cni_plugin.cni.errors import CNIError, InvalidEnvironment, InvalidNetworkConfig
+from cni_plugin.cni.problems import Problem, raise_problems
 from cni_plugin.cni.values import Dns, NetConf, RuntimeConf
 
 BASE = {"cniVersion": "1.1.0", "name": "pods", "type": "podwire"}
@@ -121,3 +122,10 @@ def test_a_bad_request_names_path_and_value(keys: dict[str, Any], told: str) -> 
         conf(**keys)
     assert caught.value.code == 7
     assert caught.value.msg.startswith(told)
+
+
+@pytest.mark.parametrize(("path", "remedy"), [("runtimeConfig.mac", "pod"), ("mtu", "validate")])
+def test_the_remedy_is_where_the_value_comes_from(path: str, remedy: str) -> None:
+    with pytest.raises(InvalidNetworkConfig) as caught:
+        raise_problems([Problem(path, 1, "another")])
+    assert remedy in caught.value.details

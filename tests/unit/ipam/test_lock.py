@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ipam import lock
 from ipam.errors import LockTimeout
 from ipam.lock import UNSEEN, acquire, holders
 from tests.unit.ipam.kit import NETWORK, FakeNode, conf_of, owner_of, reservations, texts
@@ -71,6 +72,33 @@ def test_a_free_lock_has_no_holder(tmp_path: Path) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     assert holders(descriptor) == UNSEEN
     os.close(descriptor)
+
+
+def test_a_file_of_the_same_number_elsewhere_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inodes are counted by file system; where its number is not what stat tells, theirs count."""
+    descriptor = acquire(str(tmp_path / "lock"), 0)
+    status = os.fstat(descriptor)
+    here = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(lock, "_read", shown.__getitem__)
+    shown |= {f"/proc/{pid}/cmdline": f"plugin{pid}\0" for pid in (41, 42)}
+    line = "1: FLOCK  ADVISORY  WRITE {} {}:{} 0 EOF\n"
+    strange = line.format(42, "fe:7f", status.st_ino)
+    shown["/proc/locks"] = strange + line.format(41, here, status.st_ino)
+    assert holders(descriptor) == "pid 41 (plugin41)"
+    shown["/proc/locks"] = strange
+    assert holders(descriptor) == "pid 42 (plugin42)"
+    os.close(descriptor)
+
+
+def test_a_program_by_a_loader_of_its_own_is_called_as_it_was_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = "/l/ld --library-path /l --argv0 podwire /l/python -I agent --config /c"
+    monkeypatch.setattr(lock, "_read", lambda _path: words.replace(" ", "\0"))
+    assert lock._command("1") == "podwire -I agent --config /c"
 
 
 def test_a_lock_unlinked_while_waiting_is_taken_anew(
