@@ -15,7 +15,7 @@ test: ## the whole suite; ARGS='-k bridge -x' is passed to pytest
 test-faults: ## the whole fault campaign; ARGS='--plugin both --json counts.json'
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/faults.py $(ARGS)
 
-test-node: ## two nodes as kind has them: the DaemonSet, pods by containerd, upgrades; ARGS='--rounds 10'
+test-node: ## two nodes as kind has them: the DaemonSet, pods by containerd, upgrades; ARGS='--rounds 10' SUITE=forky
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_node.py $(ARGS)
 
 lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one

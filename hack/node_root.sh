@@ -2,16 +2,20 @@
 # A node's root file system as one of kind or of a small cluster has it: Debian's containerd and
 # runc, the few tools of a node, in /opt/cni/bin what kind's image has there, and no Python.
 #
-#   hack/node_root.sh FOLDER
+#   hack/node_root.sh FOLDER [SUITE]
 #
+# SUITE: another release of Debian than this machine's, from the same mirror, for another containerd.
 # Made by debootstrap from the mirror that this machine's apt uses, once for each content of this
 # script: FOLDER is complete or not there. Root only. Nothing is mounted on the machine: debootstrap
 # works in namespaces of its own.
 set -eu
-[ $# -eq 1 ] || { echo "usage: hack/node_root.sh FOLDER" >&2; exit 2; }
+[ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: hack/node_root.sh FOLDER [SUITE]" >&2; exit 2; }
 say() { printf 'podwire: %s\n' "$*" >&2; }
 folder=$1
-made_by=$(sha256sum <"$0")
+# shellcheck source=/dev/null
+. /etc/os-release
+suite=${2:-$VERSION_CODENAME}
+made_by="$suite $(sha256sum <"$0")"
 is_current() { [ "$(cat "$folder/.made-by" 2>/dev/null)" = "$made_by" ]; }
 ! is_current || exit 0
 [ "$(id -u)" = 0 ] || { say "only root can make a node's root file system"; exit 3; }
@@ -26,8 +30,6 @@ flock 8
 plugins="host-local loopback ptp portmap"
 packages=containerd,runc,containernetworking-plugins,iproute2,iptables,nftables,conntrack
 
-# shellcheck source=/dev/null
-. /etc/os-release
 # The component and the site of this release's packages: a mirror is never named here.
 # shellcheck disable=SC2016  # apt's own variables
 mirror=$(apt-get indextargets --format '$(CREATED_BY) $(CODENAME) $(COMPONENT) $(SITE)' |
@@ -37,10 +39,13 @@ new=$folder.new
 rm -rf "$new" "$folder"
 mkdir "$new"
 new=$(cd "$new" && pwd)
-say "making a node's root file system with debootstrap, about a minute (log: $new.log)"
+# A debootstrap that is older than the release makes it as it makes the newest that it knows.
+script=
+[ -e "/usr/share/debootstrap/scripts/$suite" ] || script=/usr/share/debootstrap/scripts/sid
+say "making a node's root file system of $suite with debootstrap, about a minute (log: $new.log)"
 unshare --mount --pid --fork --kill-child --mount-proc --propagation private \
     debootstrap --variant=minbase "--include=$packages" "--components=${mirror%% *}" \
-    "$VERSION_CODENAME" "$new" "${mirror#* }" >"$new.log" 2>&1 </dev/null 8>&- ||
+    "$suite" "$new" "${mirror#* }" ${script:+"$script"} >"$new.log" 2>&1 </dev/null 8>&- ||
     { tail -5 "$new.log" >&2; exit 1; }
 # What apt fetched and what nobody reads there: half of it.
 rm -rf "$new"/var/cache/apt/* "$new"/var/lib/apt/lists/* "$new"/usr/share/doc \

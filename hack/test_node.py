@@ -1,7 +1,8 @@
 """make test-node: podwire's DaemonSet on two nodes as kind has them, scene by scene.
 
-Run as `make test-node ARGS='--rounds 10'`, which is inside hack/sandbox.sh. A line tells of each
-scene as it ends, with what was found in it. Status 1 when one failed or nothing could be played.
+Run as `make test-node ARGS='--rounds 10' SUITE=forky`, which is inside hack/sandbox.sh; SUITE is
+the Debian that the nodes have, and so their containerd. A line tells of each scene as it ends, with
+what was found in it. Status 1 when one failed or nothing could be played.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if os.environ.get("PODWIRE_SANDBOX") in {None, str(Path("/proc/self/ns/net").readlink())}:
         sys.exit("podwire: run it as `make test-node`: it must not touch this machine")
+    suite = os.environ.get("SUITE", "")
     chosen = [scene for scene in SCENES if arguments.only in scene.__name__]
     if not chosen:
         sys.exit(f"podwire: no scene is named like {arguments.only!r}")
@@ -43,9 +45,10 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="podwire-node-") as folder,
-            opened(Path(folder), arguments.rounds, arguments.commit) as world,
+            opened(Path(folder), arguments.rounds, arguments.commit, suite) as world,
         ):
-            _tell(True, "install", time.monotonic() - began, "")
+            containerd = ".".join(map(str, world.cluster.nodes[0].generation))
+            _tell(True, "install", time.monotonic() - began, f"by containerd {containerd}")
             failed = sum(not _play(scene, world) for scene in chosen)
     except pytest.skip.Exception as reason:
         sys.exit(f"podwire: nothing was tried: {reason}")

@@ -14,6 +14,7 @@ processes, host name and IPC are its own; its cgroups are below one of its own.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import uuid
@@ -22,12 +23,12 @@ from typing import Any
 
 import grpc
 
+from tests.support.kind import containerd
+from tests.support.kind.containerd import SOCKET
 from tests.support.kind.cri import Cri
-from tests.support.kind.image import SHELL_IMAGE
 from tests.support.kind.pod import KindPod
 from tests.support.node import Node, wait_until
 
-SOCKET = "/run/containerd/containerd.sock"
 CGROUPS = Path("/sys/fs/cgroup")
 # The disk's part is below $2, which outlives the node: the rest of the root's changes, and what
 # containerd keeps (an overlay cannot be the top of an overlay).
@@ -44,6 +45,9 @@ mount --rbind /sys/fs/cgroup sys/fs/cgroup
 mount -t tmpfs -o mode=755 podwire run
 mount -t tmpfs podwire tmp
 mkdir -p run/netns run/lock var/lib/containerd
+# As the first `ip netns add` would, which would cover the mounts of pods that run by then, and
+# containerd 2 removes no namespace whose file is still a mount point below.
+mount --bind run/netns run/netns
 mount --bind $2/containerd var/lib/containerd
 mkdir -p .old
 pivot_root . .old
@@ -60,24 +64,6 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 echo ready
 cat
-"""
-_CONTAINERD = f"""
-version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-disabled_plugins = [
-    "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
-    "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp",
-]
-[grpc]
-address = "{SOCKET}"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{SHELL_IMAGE}"
-# What a machine without CAP_SYS_RESOURCE refuses.
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "overlayfs"
 """
 
 
@@ -125,10 +111,16 @@ class KindNode(Node):
         """On the state folder, of all its runs."""
         return self._state / "containerd.log"
 
+    @functools.cached_property
+    def generation(self) -> tuple[int, int]:
+        """Of its containerd: major and minor version."""
+        return containerd.generation(self.run("containerd", "--version").stdout)
+
     def start_containerd(self) -> None:
         """And until it answers."""
         self.path("/etc/containerd").mkdir(exist_ok=True)
-        self.path("/etc/containerd/config.toml").write_text(_CONTAINERD)
+        config = containerd.config(self.generation[0])
+        self.path("/etc/containerd/config.toml").write_text(config)
         with self.containerd_log.open("a") as log:
             self._containerd = self.spawn("containerd", stdin=subprocess.DEVNULL,
                                           stdout=log, stderr=log)  # fmt: skip

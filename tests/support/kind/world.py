@@ -17,12 +17,13 @@ LATER = "99.0.0"  # the other version's name
 
 
 @contextmanager
-def opened(folder: Path, rounds: int, commit: str = "") -> Iterator[World]:
+def opened(folder: Path, rounds: int, commit: str = "", suite: str = "") -> Iterator[World]:
     """folder: for images and the nodes' disks. rounds: how many upgrades. commit: the first version
-    is its code, and the other one this; otherwise both are this. Skips with the reason where a
-    node cannot be had."""
+    is its code, and the other one this; otherwise both are this. suite: the Debian that nodes have,
+    otherwise this machine's. Skips with the reason where a node cannot be had."""
+    root = NODE_ROOT.with_name(f"{NODE_ROOT.name}-{suite}") if suite else NODE_ROOT
     need.real_root()
-    need.node_root(NODE_ROOT)
+    need.node_root(root)
     need.tool("busybox", "busybox-static")
     need.tool("gcc")
     content = build_content(folder / "this")
@@ -33,7 +34,7 @@ def opened(folder: Path, rounds: int, commit: str = "") -> Iterator[World]:
     else:
         later = renamed(content, folder / "other", LATER)
         first, other = this, release(later, folder / "other.tar")
-    with open_node("hub", folder) as hub, KindCluster(hub, NODE_ROOT, folder) as cluster:
+    with open_node("hub", folder) as hub, KindCluster(hub, root, folder) as cluster:
         for name in ("a", "b"):
             cluster.join(name)
         world = World(cluster, first, other, rounds, alike=not commit)
