@@ -71,8 +71,8 @@ class KindNode(Node):
     """One node. root: of hack/node_root.sh, never written to. state: a folder for its disk."""
 
     def __init__(self, name: str, root: Path, state: Path) -> None:
-        self._lower, self._state = root, state
-        self._cgroup = f"podwire-{uuid.uuid4().hex[:12]}"
+        self._lower, self.state = root, state
+        self.cgroup = f"podwire-{uuid.uuid4().hex[:12]}"
         self._containerd: subprocess.Popen[str] | None = None
         self._cri: Cri | None = None
         state.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ class KindNode(Node):
             [
                 "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork",
                 "--kill-child", "--propagation", "private", "sh", "-c", _HOLD, "sh",
-                str(self._lower), str(self._state), self.name,
+                str(self._lower), str(self.state), self.name,
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -109,7 +109,7 @@ class KindNode(Node):
     @property
     def containerd_log(self) -> Path:
         """On the state folder, of all its runs."""
-        return self._state / "containerd.log"
+        return self.state / "containerd.log"
 
     @functools.cached_property
     def generation(self) -> tuple[int, int]:
@@ -167,7 +167,7 @@ class KindNode(Node):
 
     def new_pod(self, name: str, **config: Any) -> KindPod:
         """One that is still to be started. config: of PodSandboxConfig."""
-        return KindPod(self, name, f"/{self._cgroup}", config)
+        return KindPod(self, name, f"/{self.cgroup}", config)
 
     def start_pod(self, name: str, **config: Any) -> KindPod:
         """A sandbox, and a shell's container in it."""
@@ -190,7 +190,7 @@ class KindNode(Node):
 
     def _forget_cgroups(self) -> None:
         """Empty by now, but for what the kernel has not yet buried."""
-        for top in CGROUPS.glob(f"*/{self._cgroup}"):
+        for top in CGROUPS.glob(f"*/{self.cgroup}"):
             folders = [path for path, _, _ in os.walk(top, topdown=False)]
             for folder in folders:
                 wait_until(lambda folder=folder: _removed(folder), f"{folder} is empty")

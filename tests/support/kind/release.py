@@ -122,8 +122,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def release(content: Path, to: Path) -> Release:
-    """The image. to: the archive that is made."""
+def release(content: Path, to: Path, name: str = "podwire.invalid/podwire") -> Release:
+    """The image. to: the archive that is made. name: without the version."""
     version = json.loads((content / TREE / "RELEASE").read_text())["version"]
     layer = to.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
@@ -132,7 +132,7 @@ def release(content: Path, to: Path) -> Release:
             folder = tarfile.TarInfo(place)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(folder)
-    image = f"podwire.invalid/podwire:{version}"
+    image = f"{name}:{version}"
     made = Release(version, image, archive(to, image, layer.read_bytes(), CONFIG))
     layer.unlink()
     return made
