@@ -1,7 +1,7 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
 .PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree image lock clean
-.PHONY: manifests kind-up kind-down test-node test-kubernetes
+.PHONY: manifests kind-up kind-down test-node test-kubernetes test-image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ test-node: ## two nodes as kind has them: the DaemonSet, pods by containerd, upg
 test-kubernetes: ## podwire on a cluster by kubeadm, built of Debian's source: 8 minutes the first time
 	@hack/setup.sh test hack/kubernetes.sh build/kubernetes
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_kubernetes.py $(ARGS)
+
+test-image: ## the Dockerfile's image, built with podman on a base by debootstrap, on such nodes; ARGS='--only full'
+	@hack/setup.sh test hack/image/local.sh build/image
+	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_node.py --rounds 1 \
+		--image build/image/podwire.tar $(ARGS)
 
 lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one
 	@hack/setup.sh lint hack/lint.sh

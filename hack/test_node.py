@@ -30,13 +30,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="upgrades, there and back")
     parser.add_argument("--only", default="", help="scenes whose name has this in it")
     parser.add_argument("--commit", default="", help="whose code is upgraded, else the same")
+    parser.add_argument("--image", default="", help="an OCI archive of the image, else its content")
     arguments = parser.parse_args()
     chosen = [scene for scene in SCENES if arguments.only in scene.__name__]
     if not chosen:
         sys.exit(f"podwire: no scene is named like {arguments.only!r}")
     suite = os.environ.get("SUITE", "")
     with tempfile.TemporaryDirectory(prefix="podwire-node-") as folder:
-        world = opened(Path(folder), arguments.rounds, arguments.commit, suite)
+        world = opened(Path(folder), arguments.rounds, arguments.commit, suite, arguments.image)
         return play("test-node", world, chosen, _containerd)
 
 

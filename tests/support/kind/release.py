@@ -122,6 +122,16 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def of_image(file: Path) -> Release:
+    """One that `make image` built, as an archive in the OCI layout. Its version is its tag."""
+    with tarfile.open(file) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        told = json.loads(index.read())["manifests"][0]["annotations"]
+    image = str(told.get("io.containerd.image.name") or told["org.opencontainers.image.ref.name"])
+    return Release(image.rpartition(":")[2], image, file)
+
+
 def release(content: Path, to: Path, name: str = "podwire.invalid/podwire") -> Release:
     """The image. to: the archive that is made. name: without the version."""
     version = json.loads((content / TREE / "RELEASE").read_text())["version"]
