@@ -36,7 +36,7 @@ sources() {
 }
 sources update
 sources source --download-only kubernetes
-# shellcheck disable=SC2016  # for the shell in there
+# shellcheck disable=SC2016,SC2086  # for the shell in there; a list of names
 unshare --mount --pid --net --fork --kill-child --propagation private chroot "$root" sh -euc '
     mount -t proc proc /proc
     cd /source
