@@ -1,10 +1,10 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
 .PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree image lock clean
-.PHONY: manifests kind-up kind-down test-node
+.PHONY: manifests kind-up kind-down test-node test-kubernetes test-image
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## two nodes whose pods talk, then one closely, all of namespaces; nothing is left
 	@hack/setup.sh demo hack/demo.sh
@@ -15,8 +15,17 @@ test: ## the whole suite; ARGS='-k bridge -x' is passed to pytest
 test-faults: ## the whole fault campaign; ARGS='--plugin both --json counts.json'
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/faults.py $(ARGS)
 
-test-node: ## two nodes as kind has them: the DaemonSet, pods by containerd, upgrades; ARGS='--rounds 10'
+test-node: ## two nodes as kind has them: the DaemonSet, pods by containerd, upgrades; ARGS='--rounds 10' SUITE=forky
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_node.py $(ARGS)
+
+test-kubernetes: ## podwire on a cluster by kubeadm, built of Debian's source: 8 minutes the first time
+	@hack/setup.sh test hack/kubernetes.sh build/kubernetes
+	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_kubernetes.py $(ARGS)
+
+test-image: ## the Dockerfile's image, built with podman on a base by debootstrap, on such nodes; ARGS='--only full'
+	@hack/setup.sh test hack/image/local.sh build/image
+	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_node.py --rounds 1 \
+		--image build/image/podwire.tar $(ARGS)
 
 lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one
 	@hack/setup.sh lint hack/lint.sh

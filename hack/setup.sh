@@ -223,6 +223,10 @@ case $target in
     test)
         .venv/bin/python hack/tools.py || say "no kubectl and helm in build/tools"
         hack/node_root.sh build/node-root 9>&- || say "no node's root file system in build/node-root"
+        # containerd 2, which this release may not have.
+        suite=${SUITE:-forky}
+        hack/node_root.sh "build/node-root-$suite" "$suite" 9>&- ||
+            say "no node's root file system of Debian's $suite"
         ;;
 esac
 [ $# -eq 0 ] || exec "$@"

@@ -3,13 +3,14 @@
 #
 #   hack/image/build.sh [ARGUMENT...]        arguments of the build go to the builder
 #
-# IMAGE: its name, podwire:VERSION. BASE: another base image than the pinned one, for a mirror or a
+# IMAGE: its name, podwire:VERSION, written out as a node's runtime understands it: podman and buildah
+# would call it localhost/podwire, which no manifest names. BASE: another base image than the pinned one, for a mirror or a
 # newer digest. PLATFORM: linux/amd64, linux/arm64 or both with a comma, where the builder can.
 # BUILDER: docker, podman or buildah, when there are several.
 set -eu
 cd "$(dirname "$0")/../.."
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' cni_plugin/__init__.py)
-IMAGE=${IMAGE:-podwire:$version}
+IMAGE=${IMAGE:-docker.io/library/podwire:$version}
 
 usable() {
     command -v "$1" >/dev/null 2>&1 || return 1

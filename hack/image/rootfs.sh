@@ -4,15 +4,11 @@
 #
 #   hack/image/rootfs.sh FOLDER
 #
-# `tar -C FOLDER -c . | podman import - NAME` makes an image of it, and with `debootstrap` alone a
-# base for `make image BASE=NAME`. As root; FOLDER is new. PYTHON as in hack/image/stage.sh.
+# `tar -C FOLDER -c . | podman import - NAME` makes an image of it, and with hack/debootstrap.sh alone
+# a base for `make image BASE=NAME`. As root; FOLDER is new. PYTHON as in hack/image/stage.sh.
 set -eu
 [ $# -eq 1 ] || { echo "usage: hack/image/rootfs.sh FOLDER" >&2; exit 2; }
 [ ! -e "$1" ] || { echo "podwire: $1 is there already" >&2; exit 1; }
-command -v debootstrap >/dev/null || {
-    echo "podwire: debootstrap is missing; install it with: apt-get install debootstrap" >&2
-    exit 1
-}
-mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | sort -u | head -n 1)
-debootstrap --variant=minbase --include=iptables "${SUITE:-bookworm}" "$1" "$mirror"
-"$(dirname "$0")/stage.sh" "$1"
+here=$(dirname "$0")
+"$here/../debootstrap.sh" "$1" "${SUITE:-bookworm}" iptables
+"$here/stage.sh" "$1"

@@ -94,10 +94,7 @@ def test_the_uninstallation_needs_nothing_that_may_have_gone_before() -> None:
 
 def test_one_agent_a_node_and_time_to_end() -> None:
     daemonset = _daemonset("podwire.yaml")
-    assert daemonset["spec"]["updateStrategy"]["rollingUpdate"] == {
-        "maxSurge": 0,
-        "maxUnavailable": 1,
-    }
+    assert daemonset["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1}
     from cni_plugin.agent.config import AgentConfig
     from cni_plugin.agent.run import UNDO_LIMIT_S
 

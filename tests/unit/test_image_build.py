@@ -50,7 +50,8 @@ def test_the_first_that_is_usable_builds(
 ) -> None:
     done = build(tmp_path, builders)
     assert done.returncode == 0
-    image = f"-f Dockerfile -t podwire:{__version__} --build-arg VERSION={__version__}"
+    image = f"docker.io/library/podwire:{__version__}"
+    image = f"-f Dockerfile -t {image} --build-arg VERSION={__version__}"
     assert done.stdout == f"{chosen} build {image} .\n"
 
 

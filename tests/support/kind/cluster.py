@@ -57,9 +57,7 @@ class KindCluster:
         self._shell = files / "shell.tar"
 
     def __enter__(self) -> Self:
-        self.hub.configure("link add br0 address 02:00:5e:00:01:01 up type bridge")
-        self.hub.configure(f"addr add {HUB}/24 dev br0")
-        self.hub.configure(f"addr add {HUB_V6}/64 dev br0 nodad")
+        open_hub(self.hub)
         shell_image(self._shell)
         start = ["nsenter", f"--net={self.hub.netns}", "--"]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -94,17 +92,7 @@ class KindCluster:
 
     def boot(self, node: KindNode) -> None:
         """What is to be done of a node's network and runtime each time it starts."""
-        port, number = f"p-{node.name}", self._number(node)
-        # The same MAC each time, as a machine has, or the others would look for the old one. From
-        # the hub, which sees the node's processes, not the other way round.
-        pair = f"link add {port} type veth peer name eth0 address 02:00:5e:00:02:{number:02x}"
-        self.hub.configure(f"{pair} netns {node.pid}")
-        self.hub.configure(f"link set {port} up master br0")
-        node.configure("link set eth0 up")
-        for address in (f"192.0.2.{number}/24", f"2001:db8:1::{number}/64"):
-            node.run("ip", "addr", "add", address, "dev", "eth0")
-        for gateway in (HUB, HUB_V6):
-            node.run("ip", "route", "add", "default", "via", gateway)
+        attach(self.hub, node, self._number(node))
         node.start_containerd()
         node.load_image(self._shell)
 
@@ -201,6 +189,28 @@ class KindCluster:
             "backend": self._backend,
         }
         return {**files, "agent.yaml": yaml.safe_dump(config)}
+
+
+def open_hub(hub: Node) -> None:
+    """The network between nodes: a bridge, on which the hub has addresses."""
+    hub.configure("link add br0 address 02:00:5e:00:01:01 up type bridge")
+    hub.configure(f"addr add {HUB}/24 dev br0")
+    hub.configure(f"addr add {HUB_V6}/64 dev br0 nodad")
+
+
+def attach(hub: Node, node: KindNode, number: int) -> None:
+    """The node's eth0 to the hub, by which it has its addresses and its way out."""
+    port = f"p-{node.name}"
+    # The same MAC each time, as a machine has, or the others would look for the old one. From
+    # the hub, which sees the node's processes, not the other way round.
+    pair = f"link add {port} type veth peer name eth0 address 02:00:5e:00:02:{number:02x}"
+    hub.configure(f"{pair} netns {node.pid}")
+    hub.configure(f"link set {port} up master br0")
+    node.configure("link set eth0 up")
+    for address in (f"192.0.2.{number}/24", f"2001:db8:1::{number}/64"):
+        node.run("ip", "addr", "add", address, "dev", "eth0")
+    for gateway in (HUB, HUB_V6):
+        node.run("ip", "route", "add", "default", "via", gateway)
 
 
 def _pod_spec(manifest: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ processes, host name and IPC are its own; its cgroups are below one of its own.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import uuid
@@ -22,12 +23,12 @@ from typing import Any
 
 import grpc
 
+from tests.support.kind import containerd
+from tests.support.kind.containerd import SOCKET
 from tests.support.kind.cri import Cri
-from tests.support.kind.image import SHELL_IMAGE
 from tests.support.kind.pod import KindPod
 from tests.support.node import Node, wait_until
 
-SOCKET = "/run/containerd/containerd.sock"
 CGROUPS = Path("/sys/fs/cgroup")
 # The disk's part is below $2, which outlives the node: the rest of the root's changes, and what
 # containerd keeps (an overlay cannot be the top of an overlay).
@@ -44,6 +45,9 @@ mount --rbind /sys/fs/cgroup sys/fs/cgroup
 mount -t tmpfs -o mode=755 podwire run
 mount -t tmpfs podwire tmp
 mkdir -p run/netns run/lock var/lib/containerd
+# As the first `ip netns add` would, which would cover the mounts of pods that run by then, and
+# containerd 2 removes no namespace whose file is still a mount point below.
+mount --bind run/netns run/netns
 mount --bind $2/containerd var/lib/containerd
 mkdir -p .old
 pivot_root . .old
@@ -61,32 +65,14 @@ echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 echo ready
 cat
 """
-_CONTAINERD = f"""
-version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-disabled_plugins = [
-    "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-    "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
-    "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp",
-]
-[grpc]
-address = "{SOCKET}"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{SHELL_IMAGE}"
-# What a machine without CAP_SYS_RESOURCE refuses.
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "overlayfs"
-"""
 
 
 class KindNode(Node):
     """One node. root: of hack/node_root.sh, never written to. state: a folder for its disk."""
 
     def __init__(self, name: str, root: Path, state: Path) -> None:
-        self._lower, self._state = root, state
-        self._cgroup = f"podwire-{uuid.uuid4().hex[:12]}"
+        self._lower, self.state = root, state
+        self.cgroup = f"podwire-{uuid.uuid4().hex[:12]}"
         self._containerd: subprocess.Popen[str] | None = None
         self._cri: Cri | None = None
         state.mkdir(exist_ok=True)
@@ -97,7 +83,7 @@ class KindNode(Node):
             [
                 "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork",
                 "--kill-child", "--propagation", "private", "sh", "-c", _HOLD, "sh",
-                str(self._lower), str(self._state), self.name,
+                str(self._lower), str(self.state), self.name,
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -123,12 +109,18 @@ class KindNode(Node):
     @property
     def containerd_log(self) -> Path:
         """On the state folder, of all its runs."""
-        return self._state / "containerd.log"
+        return self.state / "containerd.log"
+
+    @functools.cached_property
+    def generation(self) -> tuple[int, int]:
+        """Of its containerd: major and minor version."""
+        return containerd.generation(self.run("containerd", "--version").stdout)
 
     def start_containerd(self) -> None:
         """And until it answers."""
         self.path("/etc/containerd").mkdir(exist_ok=True)
-        self.path("/etc/containerd/config.toml").write_text(_CONTAINERD)
+        config = containerd.config(self.generation[0])
+        self.path("/etc/containerd/config.toml").write_text(config)
         with self.containerd_log.open("a") as log:
             self._containerd = self.spawn("containerd", stdin=subprocess.DEVNULL,
                                           stdout=log, stderr=log)  # fmt: skip
@@ -175,7 +167,7 @@ class KindNode(Node):
 
     def new_pod(self, name: str, **config: Any) -> KindPod:
         """One that is still to be started. config: of PodSandboxConfig."""
-        return KindPod(self, name, f"/{self._cgroup}", config)
+        return KindPod(self, name, f"/{self.cgroup}", config)
 
     def start_pod(self, name: str, **config: Any) -> KindPod:
         """A sandbox, and a shell's container in it."""
@@ -198,7 +190,7 @@ class KindNode(Node):
 
     def _forget_cgroups(self) -> None:
         """Empty by now, but for what the kernel has not yet buried."""
-        for top in CGROUPS.glob(f"*/{self._cgroup}"):
+        for top in CGROUPS.glob(f"*/{self.cgroup}"):
             folders = [path for path, _, _ in os.walk(top, topdown=False)]
             for folder in folders:
                 wait_until(lambda folder=folder: _removed(folder), f"{folder} is empty")

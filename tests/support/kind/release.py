@@ -122,8 +122,18 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def release(content: Path, to: Path) -> Release:
-    """The image. to: the archive that is made."""
+def of_image(file: Path) -> Release:
+    """One that `make image` built, as an archive in the OCI layout. Its version is its tag."""
+    with tarfile.open(file) as tar:
+        index = tar.extractfile("index.json")
+        assert index is not None
+        told = json.loads(index.read())["manifests"][0]["annotations"]
+    image = str(told.get("io.containerd.image.name") or told["org.opencontainers.image.ref.name"])
+    return Release(image.rpartition(":")[2], image, file)
+
+
+def release(content: Path, to: Path, name: str = "podwire.invalid/podwire") -> Release:
+    """The image. to: the archive that is made. name: without the version."""
     version = json.loads((content / TREE / "RELEASE").read_text())["version"]
     layer = to.with_suffix(".layer")
     with tarfile.open(layer, "w") as tar:
@@ -132,7 +142,7 @@ def release(content: Path, to: Path) -> Release:
             folder = tarfile.TarInfo(place)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(folder)
-    image = f"podwire.invalid/podwire:{version}"
+    image = f"{name}:{version}"
     made = Release(version, image, archive(to, image, layer.read_bytes(), CONFIG))
     layer.unlink()
     return made

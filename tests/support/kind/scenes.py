@@ -64,13 +64,13 @@ def install(world: World) -> str:
         assert not re.search("level=(warning|error)", daemon.log("agent")), daemon.log("agent")
         names = {path.name for path in node.path("/opt/cni/bin").iterdir()}
         assert {"host-local", "loopback", "podwire", "portmap", "ptp"} <= names
+        end(node.start_pod("first"))  # what each scene then finds there, whichever is played
     return f"{len(cluster.nodes)} nodes NetworkReady"
 
 
 def pods_talk(world: World) -> str:
     """Pods of both nodes, by containerd: addresses, DNS, every way between them, nothing left."""
     a, b = world.cluster.nodes
-    end(a.start_pod("first"), b.start_pod("first"))
     with _nothing_left(world.cluster):
         pods = [node.start_pod(name, dnsConfig=DNS) for node in (a, b) for name in ("one", "two")]
         for pod in pods:
@@ -121,6 +121,25 @@ def host_ports(world: World) -> str:
     end(*clients)
     assert all(get(world.cluster.hub.netns, url)[0] == 0 for url in urls)
     return f"{len(urls)} addresses, {len(places)} clients; a second pod is refused"
+
+
+def full(world: World) -> str:
+    """The last address is given. From containerd 2 on the runtime asks by STATUS: the node is
+    NotReady and says why, until a pod has gone. The older one leaves it to the next pod to fail."""
+    node = world.cluster.nodes[0]
+    asked = node.generation >= (2, 0)
+    with _reserved(node, [f"10.244.1.{number}" for number in range(2, 254)]):
+        assert node.cri.network_condition() == (True, "")
+        pod = node.start_pod("last")
+        assert pod.addresses[0] == "10.244.1.254"
+        ready, told = node.cri.network_condition()
+        assert (ready, "no free address" in told) == (not asked, asked), told
+        with pytest.raises(grpc.RpcError) as refused:
+            node.start_pod("one-too-many")
+        assert "no free address" in refused.value.details(), refused.value.details()
+        end(pod)
+        assert node.cri.network_condition() == (True, "")
+    return f"NotReady: {told}" if asked else "no STATUS is asked for; the next pod fails"
 
 
 def containerd_restarts(world: World) -> str:
@@ -274,7 +293,7 @@ def _upgrade(world: World, node: KindNode, release: Release, load: Load) -> None
 
 
 SCENES: tuple[Callable[[World], str], ...] = (
-    pods_talk, limits, host_ports, containerd_restarts, agent_away, node_reboots, upgrades,
+    pods_talk, limits, host_ports, full, containerd_restarts, agent_away, node_reboots, upgrades,
     uninstall,
 )  # fmt: skip
 
@@ -289,6 +308,19 @@ def end(*pods: KindPod) -> None:
     for pod in pods:
         pod.stop()
         pod.remove()
+
+
+@contextlib.contextmanager
+def _reserved(node: KindNode, addresses: Sequence[str]) -> Iterator[None]:
+    """By somebody else, who writes them as host-local does."""
+    files = [node.path("/var/lib/cni/networks/podwire") / address for address in addresses]
+    for file in files:
+        file.write_text("somebody-else\r\neth0")
+    try:
+        yield
+    finally:
+        for file in files:
+            file.unlink()
 
 
 def _has_version(node: KindNode, release: Release) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support import need
 from tests.support.kind.cluster import KindCluster
-from tests.support.kind.release import ROOT, build_content, of_commit, release, renamed
+from tests.support.kind.release import ROOT, build_content, of_commit, of_image, release, renamed
 from tests.support.kind.scenes import World, install
 from tests.support.node import open_node
 
@@ -17,23 +17,31 @@ LATER = "99.0.0"  # the other version's name
 
 
 @contextmanager
-def opened(folder: Path, rounds: int, commit: str = "") -> Iterator[World]:
+def opened(
+    folder: Path,
+    rounds: int,
+    commit: str = "",
+    suite: str = "",
+    image: str = "",
+) -> Iterator[World]:
     """folder: for images and the nodes' disks. rounds: how many upgrades. commit: the first version
-    is its code, and the other one this; otherwise both are this. Skips with the reason where a
-    node cannot be had."""
+    is its code, and the other one this; otherwise both are this. suite: the Debian that nodes
+    have, otherwise this machine's. image: an archive of what `make image` built, otherwise the same
+    content without a base. Skips with the reason where a node cannot be had."""
+    root = NODE_ROOT.with_name(f"{NODE_ROOT.name}-{suite}") if suite else NODE_ROOT
     need.real_root()
-    need.node_root(NODE_ROOT)
+    need.node_root(root)
     need.tool("busybox", "busybox-static")
     need.tool("gcc")
     content = build_content(folder / "this")
-    this = release(content, folder / "this.tar")
+    this = of_image(Path(image)) if image else release(content, folder / "this.tar")
     if commit:
         old = of_commit(content, folder / "other", commit)
         first, other = release(old, folder / "other.tar"), this
     else:
         later = renamed(content, folder / "other", LATER)
         first, other = this, release(later, folder / "other.tar")
-    with open_node("hub", folder) as hub, KindCluster(hub, NODE_ROOT, folder) as cluster:
+    with open_node("hub", folder) as hub, KindCluster(hub, root, folder) as cluster:
         for name in ("a", "b"):
             cluster.join(name)
         world = World(cluster, first, other, rounds, alike=not commit)
