@@ -1,7 +1,7 @@
 # podwire: `make` lists what there is to do. Every target does its own set-up (hack/setup.sh).
 .DEFAULT_GOAL := help
 .PHONY: help fmt lint test test-faults demo bench bench-cluster bench-profile launcher tree image lock clean
-.PHONY: manifests kind-up kind-down test-node test-kubernetes test-image
+.PHONY: manifests kind-up kind-down test-node test-kubernetes test-image test-machine
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test-image: ## the Dockerfile's image, built with podman on a base by debootstra
 	@hack/setup.sh test hack/image/local.sh build/image
 	@hack/setup.sh test hack/sandbox.sh .venv/bin/python hack/test_node.py --rounds 1 \
 		--image build/image/podwire.tar $(ARGS)
+
+test-machine: ## the suite on Debian's own kernel in a virtual machine; ARCH=arm64 ARGS='tests/netns -k ptp'
+	@hack/setup.sh machine .venv/bin/python hack/machine
 
 lint: ## ruff, mypy --strict, import contracts, shellcheck where there is one
 	@hack/setup.sh lint hack/lint.sh

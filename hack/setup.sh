@@ -1,7 +1,7 @@
 #!/bin/sh
 # Everything a make target needs, made when missing or out of date; then the command, if any.
 #
-#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree|manifests [COMMAND [ARG...]]
+#   hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree|machine|manifests [COMMAND...]
 #
 # .venv gets podwire itself as a user would have it: a normal install from a built wheel, not
 # an editable one, whose import hook costs start-up time in every run of the executable.
@@ -45,9 +45,10 @@ case $target in
         needs_tools=yes
         wanted="gcc:gcc /usr/include/spawn.h:libc6-dev strip:binutils"
         ;;
+    machine) needs_tools=yes wanted="debootstrap:debootstrap" ;;
     manifests) wanted= ;;
-    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree|manifests" \
-        "[COMMAND...]" ;;
+    *) die "usage: hack/setup.sh demo|bench|bench-cluster|lint|fmt|test|launcher|tree|machine|" \
+        "manifests [COMMAND...]" ;;
 esac
 
 # Debian keeps ip, nft and others out of an ordinary user's PATH.

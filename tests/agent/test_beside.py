@@ -17,6 +17,7 @@ import pytest
 
 from tests.agent.conftest import Call, outcomes
 from tests.netns.kit import address, conf, env, ipam, left
+from tests.support import syscalls
 from tests.support.agent import Agent, running
 from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
@@ -33,7 +34,8 @@ def test_a_removal_that_was_cut_off_is_finished_and_never_undone(
     for verb in ("ADD", "DEL"):
         node.plugin("podwire", env(verb, warm), conf()).ok()
     before, pod = snapshot(), node.pod()
-    words = "strace -f -q -o/dev/null -etrace=unlink --inject=unlink:signal=KILL:when=1"
+    call = syscalls.here("unlink")
+    words = f"strace -f -q -o/dev/null -etrace={call} --inject={call}:signal=KILL:when=1"
     traced = tmp_path / "traced"
     traced.write_text(f"#!/bin/sh\nexec {words} {node.cni_bin / 'podwire'}\n")
     traced.chmod(0o700)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.agent.conftest import Call, outcomes
 from tests.netns.kit import GATEWAY4, MODES, POD4, conf, env, ipam, left
+from tests.support import syscalls
 from tests.support.agent import LIMIT_S, SOCKET, Agent, running
 from tests.support.node import Node, wait_until
 from tests.support.snapshot import Snapshot
@@ -157,7 +158,8 @@ def test_what_was_cut_off_before_is_rolled_back_at_the_start(
     for verb in ("ADD", "DEL"):
         node.plugin("podwire", env(verb, known), conf()).ok()
     before, pod = snapshot(), node.pod()
-    words = "strace -f -q -o/dev/null -etrace=rename --inject=rename:signal=KILL:when=2"
+    call = syscalls.here("rename")
+    words = f"strace -f -q -o/dev/null -etrace={call} --inject={call}:signal=KILL:when=2"
     traced = tmp_path / "traced"
     traced.write_text(f"#!/bin/sh\nexec {words} {node.cni_bin / 'podwire'}\n")
     traced.chmod(0o700)

@@ -19,7 +19,7 @@ from cni_plugin.install.node import install
 from cni_plugin.install.place import Place
 from cni_plugin.install.release import read_release
 from tests.install.kit import small
-from tests.support import need
+from tests.support import need, syscalls
 
 CHANGES = (
     "open", "openat", "write", "mkdir", "rmdir", "rename", "symlink", "unlink", "unlinkat", "chmod",
@@ -61,7 +61,7 @@ class Scene:
 def changes(scene: Scene, log: Path) -> list[tuple[str, int]]:
     """The system calls of an undisturbed run that change something below the root, by name and
     number."""
-    traced = ",".join(CHANGES)
+    traced = syscalls.known(CHANGES)
     command = ["strace", "-qq", "-s", "4096", "-o", str(log), "-e", f"trace={traced}"]
     subprocess.run([*command, *scene.command()], check=True, capture_output=True)
     counts: Counter[str] = Counter()

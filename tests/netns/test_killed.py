@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.kit import GATEWAY4, MODES, Json, conf, env, left
-from tests.support import need
+from tests.support import need, syscalls
 from tests.support.node import PLUGIN_PATH, Node, Pod
 from tests.support.runtime import Runtime
 from tests.support.snapshot import Snapshot
@@ -23,7 +23,13 @@ from tests.support.snapshot import Snapshot
 Snap = Callable[[], Snapshot]
 
 # The calls by which podwire changes something that outlives it.
-CHANGING = ("sendto", "rename", "link", "linkat", "unlink", "unlinkat", "mkdir", "fdatasync")
+CHANGING = tuple(
+    map(
+        syscalls.here,
+        ("sendto", "rename", "link", "linkat", "unlink", "unlinkat", "mkdir", "fdatasync"),
+    )
+)
+UNLINK = syscalls.here("unlink")
 MOMENTS = 20
 SEED = 20260801
 
@@ -169,7 +175,7 @@ def test_a_kill_before_any_changing_call_leaves_nothing_after_one_delete(
 def test_a_kill_in_delete_is_made_good_by_another(node: Node, snapshot: Snap, strace: Path) -> None:
     document, before = _conf("bridge"), snapshot()
     network, first = Runtime(node, document), True
-    for call, n in [("sendto", 1), ("sendto", 2), ("sendto", 3), ("unlink", 1), ("unlink", 3)]:
+    for call, n in [("sendto", 1), ("sendto", 2), ("sendto", 3), (UNLINK, 1), (UNLINK, 3)]:
         pod = node.pod()
         network.add(pod)
         inject = f"--inject={call}:signal=KILL:when={n}"
