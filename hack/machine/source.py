@@ -16,8 +16,7 @@ from roots import ROOT, Machine, make_disk
 DISK_MIB = 600
 OPTIONS = "--color=no -o timeout=600"  # a translated processor takes ten times as long
 PYTHON = "/usr/bin/python3.11"
-# What the suite takes of `dev`: linters have no part in it, and for gRPC there is no containerd.
-NOT_TAKEN = ("ruff", "mypy", "import-linter", "grpcio", "protobuf", "types-pyyaml", "opentelemetry")
+NOT_TAKEN = ("ruff", "mypy", "import-linter", "types-pyyaml")  # of `dev`: linters
 SCRIPT = "#!/src/.venv/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n"
 
 
