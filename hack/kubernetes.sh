@@ -9,15 +9,9 @@
 # some eight minutes, and 4 GB until it is done. Root only; made once for each content of this script.
 set -eu
 [ $# -eq 1 ] || { echo "usage: hack/kubernetes.sh FOLDER" >&2; exit 2; }
-say() { printf 'podwire: %s\n' "$*" >&2; }
 folder=$1
-made_by=$(sha256sum <"$0")
-is_current() { [ "$(cat "$folder/.made-by" 2>/dev/null)" = "$made_by" ]; }
-! is_current || exit 0
-mkdir -p "$(dirname "$folder")"
-exec 8>>"$folder.lock"
-flock 8
-! is_current || exit 0
+# shellcheck source=hack/once.sh
+. "$(dirname "$0")/once.sh"
 
 programs="kubeadm kubelet kube-apiserver kube-controller-manager kube-scheduler kube-proxy"
 # reflect2: the source's own copy ends programs of Go 1.18 and newer with a panic.

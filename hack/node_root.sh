@@ -8,18 +8,13 @@
 # content of this script: FOLDER is complete or not there. Root only.
 set -eu
 [ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: hack/node_root.sh FOLDER [SUITE]" >&2; exit 2; }
-say() { printf 'podwire: %s\n' "$*" >&2; }
 folder=$1
 # shellcheck source=/dev/null
 . /etc/os-release
 suite=${2:-$VERSION_CODENAME}
-made_by="$suite $(sha256sum <"$0")"
-is_current() { [ "$(cat "$folder/.made-by" 2>/dev/null)" = "$made_by" ]; }
-! is_current || exit 0
-mkdir -p "$(dirname "$folder")"
-exec 8>>"$folder.lock"
-flock 8
-! is_current || exit 0
+of=$suite
+# shellcheck source=hack/once.sh
+. "$(dirname "$0")/once.sh"
 
 # Source: /opt/cni/bin of kind's node image.
 plugins="host-local loopback ptp portmap"

@@ -49,10 +49,8 @@ def holders(descriptor: int) -> str:
     see those of other PID namespaces. Source: proc_locks(5).
     """
     status = os.fstat(descriptor)
-    inode, device = (
-        str(status.st_ino),
-        f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}",
-    )
+    inode = str(status.st_ino)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     try:
         lines = _read("/proc/locks").splitlines()
     except OSError as error:

@@ -148,19 +148,16 @@ def _is_normal(path: str) -> bool:
     return absolute and os.path.normpath(path) == path
 
 
-def read_config(
-    path: str | None, socket: str | None = None, *, template: bool = True, files: bool = True
-) -> AgentConfig:
-    """The config in the file; the defaults without one. socket: in place of the file's. template:
-    what is wrong with the config list's is a fault; files: also with one in a file of its own.
-    Raises InvalidNetworkConfig with every fault, and OSError."""
+def read_config(path: str | None, socket: str | None = None, *, files: bool = True) -> AgentConfig:
+    """The config in the file; the defaults without one. socket: in place of the file's. files: what
+    is wrong with a config list's template in a file of its own is a fault, too. Raises
+    InvalidNetworkConfig with every fault, and OSError."""
     document = {} if path is None else read_document(path)
     if socket is not None:
         document = {**document, "socket": socket}
     where = path or "the command line"
     config = config_of(document, where)
-    if template:
-        _try_template(config, where, files=files)
+    _try_template(config, where, files=files)
     return config
 
 

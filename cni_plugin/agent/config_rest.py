@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from cni_plugin.agent.config import AgentConfig, config_of, read_config
+from cni_plugin.agent.config import AgentConfig, config_of
 from cni_plugin.agent.config_file import read_document
 from cni_plugin.cluster.kube_choice import SERVICE_ACCOUNT
 from cni_plugin.cni.errors import CNIError
@@ -36,7 +36,7 @@ class Rest(NamedTuple):
 def read_rest(path: str) -> Rest:
     """Raises nothing."""
     try:
-        return Rest(read_config(path, template=False))
+        return Rest(config_of(read_document(path), path))
     except CNIError as error:
         fault = str(error)
     except OSError as error:

@@ -54,8 +54,8 @@ class Luck:
         self._note(name, -REST_CALLS)
 
     def _note(self, name: Name, count: int) -> None:
-        if len(self._counts) >= KINDS_MAX:
-            self._counts.clear()
+        if name not in self._counts and len(self._counts) >= KINDS_MAX:
+            self._counts.pop(next(iter(self._counts)))
         self._counts[name] = count
 
     def went_well(self, name: Name) -> None:
@@ -74,9 +74,12 @@ class Stencils:
         """hear: see ground.Lookout."""
         self._host = host
         self._hear = hear
-        self._ready: dict[Name, list[Ready]] = {}  # with and without the network's chain
-        self._lookouts: dict[Name, Lookout] = {}
-        self._used_s: dict[Name, float] = {}  # on the monotonic clock; who waited longest first
+        # Kinds that have a place, who waited longest first: with and without the network's chain.
+        self._ready: dict[Name, list[Ready]] = {}
+        self._used_s: dict[Name, float] = {}  # on the monotonic clock
+        # What pods share does not depend on the kind, but for the chains of host ports: to listen
+        # for each would have every change of the bridge read as often.
+        self._lookouts: dict[tuple[int, bool], Lookout] = {}
         self._sights: set[Name] = set()
         self._luck = Luck()
         self._fit: dict[int, tuple[NetConf, bool]] = {}  # kept alive: the id stays its own
@@ -97,15 +100,15 @@ class Stencils:
         name = id(conf), kind
         if not self._luck.may_try(name):
             return None
-        lookout = self._lookouts.get(name) or self._lookout(name, conf, kind)
-        if lookout is None:
+        seen = self._ready.pop(name, None)
+        if seen is None and not self._has_place(name):
             return None
-        self._used_s.pop(name, None)
+        self._ready[name] = seen = seen or []
         self._used_s[name] = time.monotonic()
+        lookout = self._lookout(conf, kind)
         ground = lookout.ground()
         if ground is None:
             return None
-        seen = self._ready.setdefault(name, [])
         for ready in seen:
             if ground.like(ready.ground):
                 return ready._replace(ground=ground)
@@ -135,27 +138,28 @@ class Stencils:
         self._ready.clear()
         self._luck.forget()
 
-    def _lookout(self, name: Name, conf: NetConf, kind: Kind) -> Lookout | None:
-        """None: it would not pay. To cut a stencil takes as long as an ADD the general way, so what
+    def _lookout(self, conf: NetConf, kind: Kind) -> Lookout:
+        where = id(conf), bool(kind.asked.port_mappings)
+        if where not in self._lookouts:
+            self._lookouts[where] = Lookout(self._host, conf, kind, self._hear)
+        return self._lookouts[where]
+
+    def _has_place(self, name: Name) -> bool:
+        """Whether a stencil would pay. To cut one takes as long as an ADD the general way, so what
         one pod alone asks for has none; and where there are more kinds than places, those that have
         one keep it."""
+        _, kind = name
         if kind.asked != RuntimeConf() and name not in self._sights:
             if len(self._sights) >= SIGHTS_MAX:
                 self._sights.clear()
             self._sights.add(name)
-            return None
-        if len(self._lookouts) >= KINDS_MAX:
-            oldest = next(iter(self._used_s))
+            return False
+        if len(self._ready) >= KINDS_MAX:
+            oldest = next(iter(self._ready))
             if time.monotonic() - self._used_s[oldest] < KEPT_S:
-                return None
-            self._forget(oldest)
-        lookout = self._lookouts[name] = Lookout(self._host, conf, kind, self._hear)
-        return lookout
-
-    def _forget(self, name: Name) -> None:
-        self._used_s.pop(name, None)
-        self._lookouts.pop(name).close()
-        self._ready.pop(name, None)
+                return False
+            del self._ready[oldest], self._used_s[oldest]
+        return True
 
 
 def _asks_little(asked: RuntimeConf) -> bool:

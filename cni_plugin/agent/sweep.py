@@ -61,9 +61,10 @@ class Sweep:
 
     def _doomed(self, call: Call, locks: ExitStack, stages: Stages) -> _Doomed | None:
         """None: it needs more than its record."""
-        conf, attachment = self._wanted(call)
-        if conf is None or attachment is None:
+        wanted = self._wanted(call)
+        if wanted is None:
             return None
+        conf, attachment = wanted
         call.network = conf.name
         release = self._records.lock_now(conf.name, attachment)
         if release is None:
@@ -75,18 +76,18 @@ class Sweep:
                 return _Doomed(call, conf, attachment, record)
         return None
 
-    def _wanted(self, call: Call) -> tuple[NetConf | None, Attachment | None]:
-        """None and None: there is something to be validated, or to be told."""
+    def _wanted(self, call: Call) -> tuple[NetConf, Attachment] | None:
+        """None: there is something to be validated, or to be told."""
         seen = known(self._shared, call.stdin, chained=True)
+        if seen is None or UNDOES in call.environ:
+            return None
         said: list[str] = []
         try:
             who = parse_environment(call.environ, said.append)
         except CNIError:
-            return None, None
+            return None
         blind = who.netns and call.netns_fd is None
-        if seen is None or said or blind or UNDOES in call.environ:
-            return None, None
-        return seen.conf, who.attachment
+        return None if said or blind else (seen.conf, who.attachment)
 
     def _remove(self, doomed: Sequence[_Doomed], stages: Stages) -> dict[int, Reply]:
         """By the calls' ids, those that are gone."""
@@ -100,7 +101,7 @@ class Sweep:
     def _remove_of(
         self, conf: NetConf, doomed: Sequence[_Doomed], stages: Stages
     ) -> dict[int, Reply]:
-        lines: list[str] = []
+        lines: list[str] = []  # each is about one of them, and all are told
         ports = self._worker.ports(None, 0, stages, lines.append)
         records: dict[Attachment, Record | None] = {one.attachment: one.record for one in doomed}
         try:

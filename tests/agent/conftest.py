@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.netns.kit import env
-from tests.support.agent import Agent, running
+from tests.support.agent import LIMIT_S, Agent, running
 from tests.support.node import Node, Pod, Reply
 
 Call = Callable[..., Reply]
@@ -29,7 +29,8 @@ def call(node: Node, launcher: Path) -> Call:
 
     def once(verb: str, pod: Pod | None, conf: Mapping[str, Any], **more: str) -> Reply:
         of_pod = env(verb, pod) if pod else {"CNI_COMMAND": verb}
-        return node.plugin(launcher, {"PODWIRE_PYTHON": sys.executable, **of_pod, **more}, conf)
+        environ = {"PODWIRE_PYTHON": sys.executable, **of_pod, **more}
+        return node.plugin(launcher, environ, conf, limit_s=LIMIT_S)
 
     return once
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -125,17 +126,23 @@ def test_a_port_whose_connections_have_to_follow_is_none_of_its_business(
     assert quick(agent, 4) == [False, False, False, True]
 
 
-def test_many_kinds_and_many_ports_are_no_slower_than_ever(node: Node, agent: Agent) -> None:
+def _descriptors(agent: Agent) -> int:
+    return len(os.listdir(f"/proc/{agent.process.pid}/fd"))
+
+
+def test_many_kinds_and_many_ports_go_the_general_way(node: Node, agent: Agent) -> None:
     document = conf(**CAPABLE)
     wishes = [asking(document, limits={**LIMITS, "ingressRate": 10**6 * n}) for n in range(1, 41)]
     pod = node.pod()
     settled(agent, node, document)
+    before = _descriptors(agent)
     for wish in wishes * 3:
         agent.run("ADD", pod, wish)
         agent.run("DEL", pod, wish)
     told = quick(agent, 121)[1:]
     assert told[:40] == [False] * 40
     assert told[80:] == [True] * KINDS_MAX + [False] * (40 - KINDS_MAX)
+    assert _descriptors(agent) - before < KINDS_MAX // 2, "all of them listen for the one bridge"
     many = [asking(document, *((7000 + n, WEB, "tcp") for n in range(PORTS_MAX + 1)))] * 3
     for wish in many:
         agent.run("ADD", pod, wish)

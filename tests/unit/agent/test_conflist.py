@@ -15,10 +15,10 @@ from cni_plugin.agent import conflist as subject
 from cni_plugin.agent.config import AgentConfig
 from cni_plugin.agent.conflist import ConflistKeeper
 from cni_plugin.agent.health import Readiness
-from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.totals import Totals
 from cni_plugin.cluster.conflist_conf import ConflistConfig
 from cni_plugin.cluster.values import Node
+from tests.support.sink import Sink
 from tests.unit.cluster.kit import until
 
 A = Node("a", (ip_network("10.244.1.0/24"),))
@@ -29,29 +29,17 @@ TEMPLATE = {
 }
 
 
-class World:
+class World(Sink):
     """A keeper at work, and what it told."""
 
     def __init__(self, folder: Path, **keys: Any) -> None:
         self.file = folder / "net.d" / "10-podwire.conflist"
-        self.events: list[tuple[str, str]] = []
+        super().__init__()
         self.readiness = Readiness()
         self.totals = Totals()
         conf = ConflistConfig.model_validate({"path": str(self.file), **keys})
         kept = (ip_network("10.244.0.0/16"),)
         self.keeper = ConflistKeeper(conf, kept, self, self.readiness, self.totals)
-
-    def call(self, report: CallReport) -> None:
-        raise AssertionError(report)
-
-    def repaired(self, what: str, lines: tuple[str, ...], failures: tuple[str, ...]) -> None:
-        raise AssertionError((what, lines, failures))
-
-    def paced(self, lines: tuple[str, ...]) -> None:
-        raise AssertionError(lines)
-
-    def event(self, level: str, message: str, _fields: Mapping[str, object]) -> None:
-        self.events.append((level, message))
 
     def told(self, words: str) -> list[str]:
         """The levels at which it was told."""

@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from cni_plugin.agent.health import Readiness
-from cni_plugin.agent.report import CallReport
 from cni_plugin.agent.run import tell_end
-
-
-class _Sink:
-    def __init__(self) -> None:
-        self.events: list[tuple[str, str]] = []
-
-    def call(self, report: CallReport) -> None:
-        raise AssertionError(report)
-
-    def repaired(self, what: str, lines: tuple[str, ...], failures: tuple[str, ...]) -> None:
-        raise AssertionError((what, lines, failures))
-
-    def paced(self, lines: tuple[str, ...]) -> None:
-        raise AssertionError(lines)
-
-    def event(self, level: str, message: str, _fields: Mapping[str, object]) -> None:
-        self.events.append((level, message))
+from tests.support.sink import Sink
 
 
 async def _fails() -> None:
@@ -38,7 +20,7 @@ async def _goes_on(failed: asyncio.Event, went_on: asyncio.Event) -> None:
 
 
 def test_one_that_fails_is_told_and_counts_against_readiness() -> None:
-    sink, readiness = _Sink(), Readiness()
+    sink, readiness = Sink(), Readiness()
 
     async def main() -> None:
         failed, went_on = asyncio.Event(), asyncio.Event()
@@ -55,7 +37,7 @@ def test_one_that_fails_is_told_and_counts_against_readiness() -> None:
 
 
 def test_a_stop_is_no_failure() -> None:
-    sink, readiness = _Sink(), Readiness()
+    sink, readiness = Sink(), Readiness()
 
     async def main() -> None:
         rounds = asyncio.gather(_goes_on(asyncio.Event(), asyncio.Event()))
